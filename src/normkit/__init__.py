@@ -1,0 +1,1 @@
+"""normkit: record, normalize, penalize, decay and constrain the weight norms of neural networks."""
