@@ -13,9 +13,12 @@ A column of NaN means "there was none" (a parameter without a gradient).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
+
+from normkit.errors import ArgumentError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,7 +97,7 @@ class Stats:
 
 
 def _max_with_nan(a: float, b: float) -> float:
-    return a if a != a or a >= b else b
+    return a if math.isnan(a) or a >= b else b
 
 
 @dataclass(frozen=True)
@@ -131,3 +134,39 @@ class Finding:
     source: str = ""
     step: int | None = None
     evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Every:
+    """When to record: each of the first `first` steps, then every `steps` optimizer steps, or every `epochs` epochs.
+
+    Step 0 (before training) and the last step are recorded in any case. Epochs are counted by the framework's
+    own epoch end (Keras) or by `rec.epoch()` (torch, JAX).
+
+    Raises: ArgumentError unless exactly one of `steps` and `epochs` is given, as a whole number of at least 1.
+
+    >>> Every(100, first=1000)
+    Every(steps=100, first=1000, epochs=None)
+    """
+
+    steps: int | None = None
+    first: int = 0
+    epochs: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.epochs is None):
+            raise ArgumentError(
+                f"Every(steps={self.steps}, epochs={self.epochs}): expected one of the two, as in Every(100) or "
+                "Every(epochs=1)"
+            )
+        for label, value, least in (("steps", self.steps, 1), ("epochs", self.epochs, 1), ("first", self.first, 0)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+                raise ArgumentError(f"Every({label}={value!r}): expected a whole number of at least {least}")
+
+    def __str__(self) -> str:
+        unit, number = ("epoch", self.epochs) if self.steps is None else ("step", self.steps)
+        rest = f"every {unit}" if number == 1 else f"every {number} {unit}s"
+        return f"each of the first {self.first} steps, then {rest}" if self.first else rest
+
+
+When = Every | int | Literal["auto"] | Callable[[int], bool]

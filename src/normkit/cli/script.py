@@ -1,0 +1,119 @@
+"""A Python script run inside this process as `python script.py` would run it."""
+
+from __future__ import annotations
+
+import builtins
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import ModuleType, TracebackType
+
+from normkit.errors import ArgumentError
+
+FAILED, INTERRUPTED = 1, 130
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a script ended: the exit code that Python would give, and the words for the recording."""
+
+    code: int
+    end: str = "finished"
+
+
+@dataclass(frozen=True)
+class Script:
+    """A readable script, the name it was called by, and the arguments behind it."""
+
+    called: str
+    source: bytes
+    arguments: tuple[str, ...]
+
+    @property
+    def file(self) -> str:
+        return os.path.abspath(self.called)
+
+    def run(self) -> Outcome:
+        """Run it as `__main__`; an error is shown with the script's own frames, as Python shows it.
+
+        The module stays `__main__` afterwards: exit handlers, threads and pickles of the script still need it.
+        """
+        main = self._become_main()
+        try:
+            code = SourceFileLoader("__main__", self.file).source_to_code(self.source, self.file)
+            exec(code, main.__dict__)
+        except SystemExit as stop:
+            return _exit(stop)
+        except KeyboardInterrupt as error:
+            self._show(error)
+            return Outcome(INTERRUPTED, "interrupted")
+        except BaseException as error:
+            self._show(error)
+            return Outcome(FAILED, f"error: {type(error).__name__}")
+        return Outcome(0)
+
+    def _become_main(self) -> ModuleType:
+        """What Python sets up before it runs a script: the module, the arguments, the folder to import from."""
+        main = ModuleType("__main__")
+        main.__dict__.update(
+            __file__=self.file,
+            __builtins__=builtins,
+            __loader__=SourceFileLoader("__main__", self.file),
+            __cached__=None,
+            __annotations__={},
+        )
+        main.__spec__ = main.__package__ = None
+        sys.modules["__main__"] = main
+        sys.argv[:] = [self.called, *self.arguments]
+        if not sys.flags.safe_path:
+            sys.path[0] = os.path.dirname(os.path.realpath(self.file))
+        return main
+
+    def _show(self, error: BaseException) -> None:
+        """Through the script's own excepthook if it set one."""
+        frames = self._own_frames(error.__traceback__)
+        _flush()
+        sys.excepthook(type(error), error.with_traceback(frames), frames)
+
+    def _own_frames(self, frames: TracebackType | None) -> TracebackType | None:
+        """The traceback from the script's first frame on; none where it did not even compile."""
+        while frames is not None and frames.tb_frame.f_code.co_filename != self.file:
+            frames = frames.tb_next
+        return frames
+
+
+def prepare(called: str, arguments: Sequence[str]) -> Script:
+    """Read the script. Raises: ArgumentError where there is none to read."""
+    path = Path(called)
+    if path.is_dir():
+        raise ArgumentError(f"{called!r} is a directory; give the script to run, such as {str(path / 'train.py')!r}")
+    try:
+        return Script(called, path.read_bytes(), tuple(arguments))
+    except FileNotFoundError:
+        raise ArgumentError(f"there is no script {called!r} in {str(Path.cwd())!r}; check the path") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ArgumentError(f"the script {called!r} cannot be read: {reason}") from None
+
+
+def _exit(stop: SystemExit) -> Outcome:
+    """sys.exit(None), sys.exit(3), sys.exit("sentence") as Python treats them."""
+    if stop.code is None:
+        return Outcome(0)
+    if isinstance(stop.code, int):
+        code = int(stop.code)
+        return Outcome(code, "finished" if code == 0 else f"error: exit code {code}")
+    _flush()
+    print(stop.code, file=sys.stderr)
+    return Outcome(FAILED, f"error: {stop.code}")
+
+
+def _flush() -> None:
+    """What the script printed comes before what follows, whoever still listens."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError, AttributeError):
+        return

@@ -1,0 +1,88 @@
+"""A recording as the rules see it: columns of numbers, each matrix read once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from normkit.errors import NormkitError
+from normkit.types import Param
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from normkit.types import Matrix
+
+    Flags = NDArray[np.bool_]
+
+
+class Source(Protocol):
+    """What a rule reads from: a `Recording`, or anything with these attributes."""
+
+    @property
+    def tensors(self) -> Sequence[str]: ...
+    @property
+    def params(self) -> Sequence[Param]: ...
+    @property
+    def steps(self) -> NDArray[np.int64]: ...
+    @property
+    def meta(self) -> Mapping[str, Any]: ...
+    def matrix(self, norm: str = "l2", quantity: str = "weight") -> Matrix: ...
+    def scalar(self, name: str) -> NDArray[np.float64]: ...
+
+
+class Columns:
+    """The same recording with one `Param` per column and each matrix read at most once.
+
+    A tensor that has left the model (it stands in an older layout only) keeps its column, under a `Param` that knows
+    nothing but the name.
+    """
+
+    def __init__(self, source: Source) -> None:
+        known = {param.name: param for param in source.params}
+        self.source = source
+        self.tensors = list(source.tensors)
+        self.params = [known.get(name) or Param(name, (), "", "other", trainable=False) for name in self.tensors]
+        self.steps = np.asarray(source.steps, dtype=np.int64)
+        self.meta = source.meta
+        self._matrices: dict[tuple[str, str], Matrix] = {}
+
+    @classmethod
+    def of(cls, source: Source | Columns) -> Columns:
+        """`source` itself where it is one already."""
+        return source if isinstance(source, cls) else cls(source)
+
+    def matrix(self, norm: str = "l2", quantity: str = "weight") -> Matrix:
+        """[records][tensors]; NaN where there is none."""
+        key = (norm, quantity)
+        if key not in self._matrices:
+            self._matrices[key] = self.source.matrix(norm, quantity)
+        return self._matrices[key]
+
+    def scalar(self, name: str) -> NDArray[np.float64]:
+        """One value per record, NaN where there is none."""
+        try:
+            return np.asarray(self.source.scalar(name), dtype=np.float64)
+        except NormkitError:
+            return np.full(len(self.steps), np.nan)
+
+    def present(self, quantity: str = "weight") -> Flags:
+        """[records][tensors]: was there one? (A tensor full of NaN is there: its entries were counted.)"""
+        return ~np.isnan(self.matrix("nonfinite", quantity))
+
+    @property
+    def trained(self) -> Flags:
+        """[records]: taken after at least one optimizer step."""
+        flags: Flags = self.steps > 0
+        return flags
+
+    @property
+    def last(self) -> int:
+        """The newest recorded step; 0 where there is none."""
+        return int(self.steps[-1]) if len(self.steps) else 0
+
+    def rms(self, quantity: str) -> Matrix:
+        """[records][tensors]: root mean square of the entries."""
+        return self.matrix("rms", quantity)

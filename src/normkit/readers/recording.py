@@ -1,0 +1,283 @@
+"""A recording, read: what was recorded when, and every norm of it as arrays."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from normkit.errors import ArgumentError, FileError
+from normkit.readers import blobs, index
+from normkit.readers.database import opened
+from normkit.store.paths import FOLDER, SUFFIX
+from normkit.types import QUANTITIES, SUMS, Finding, Param, Stats
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from normkit.types import Matrix
+
+NEEDS = {  # norm -> the rows of sums that its formula needs
+    "l1": ("abs",),
+    "l2": ("sq",),
+    "linf": ("max",),
+    "rms": ("sq",),
+    "mean": ("sum",),
+    "std": ("sum", "sq"),
+    "zeros": ("zeros",),
+    "nonfinite": ("nonfinite",),
+}
+
+Formula = Callable[["index.Layout", "Matrix"], "Matrix"]
+
+
+class Event(NamedTuple):
+    """Something that happened in mid-run; `wall` is seconds since 1970-01-01 UTC."""
+
+    wall: float
+    kind: str
+    text: str
+    step: int | None
+    tensor: str | None
+
+
+class Recording:
+    """What the file at `path` held when it was opened, or when `refresh()` was last called.
+
+    Arrays have one value per recorded step, ascending; NaN where there is none. Of several records of one step the
+    last one counts, and a later attempt replaces all from its first step on. The columns are the tensors of the whole
+    run, in order of first appearance.
+
+    Raises: FileError if the file is missing, damaged, newer than this normkit, or not a recording.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.refresh()
+
+    def refresh(self) -> Recording:
+        """Look at the file again, which another process may still be writing; returns the recording itself."""
+        with opened(self.path) as con:
+            self._index = index.read(con)
+        self._logged: list[dict[str, float]] | None = None
+        self._last: tuple[tuple[str, str], Matrix] | None = None  # so that a loop over `series` reads the file once
+        return self
+
+    def __repr__(self) -> str:
+        steps = self.steps
+        span = f"steps {steps[0]} to {steps[-1]}" if len(steps) else "no step yet"
+        end = self.meta.get("end", "not finished")
+        return f"<Recording {str(self.path)!r}: {len(steps)} records x {len(self.tensors)} tensors, {span}, {end}>"
+
+    def __len__(self) -> int:
+        return len(self._index.steps)
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What is known of the run as a whole."""
+        return dict(self._index.meta)
+
+    @property
+    def params(self) -> tuple[Param, ...]:
+        """The newest description of each tensor, one per column of `matrix`."""
+        return self._index.params
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Names of the columns of `matrix`."""
+        return tuple(self._index.columns)
+
+    @property
+    def steps(self) -> NDArray[np.int64]:
+        """The recorded optimizer steps, ascending; 0 is before training."""
+        return self._index.steps.copy()
+
+    @property
+    def walls(self) -> NDArray[np.float64]:
+        """When each was recorded, in seconds since 1970-01-01 UTC."""
+        return self._index.walls.copy()
+
+    @property
+    def epochs(self) -> NDArray[np.float64]:
+        """The epoch of each record; NaN where the run did not say."""
+        return self._index.epochs.copy()
+
+    def matrix(self, norm: str = "l2", quantity: str = "weight") -> Matrix:
+        """One norm of all tensors at all recorded steps.
+
+        Shapes: -> [steps][tensors] float64, columns as in `tensors`; NaN where there is none.
+        Raises: ArgumentError for a norm or quantity that does not exist.
+        """
+        from normkit.norms import canonical, from_sums
+
+        kind = canonical(norm)
+        if kind not in NEEDS:
+            raise ArgumentError(
+                f"{kind!r} does not follow from the sums that a recording keeps; {_some(list(NEEDS))} do"
+            )
+        needs = NEEDS[kind]
+        if self._last is not None and self._last[0] == (kind, quantity):
+            return self._last[1].copy()
+
+        def formula(layout: index.Layout, rows: Matrix) -> Matrix:
+            full = np.zeros((len(SUMS) - 1, *rows.shape[1:]))
+            full[[SUMS.index(name) for name in needs]] = rows
+            return np.asarray(from_sums(full, layout.counts, kind))
+
+        values = self._assembled(needs, quantity, formula)
+        self._last = ((kind, quantity), values)
+        return values.copy()
+
+    def sums(self, name: str, quantity: str = "weight") -> Matrix:
+        """One row of the stored sums themselves, such as "dot": the sum of w times gradient, or of w times update.
+
+        Shapes: -> [steps][tensors] float64; NaN where there is none.
+        Raises: ArgumentError for a sum or quantity that does not exist.
+        """
+        _check_word("sum", name, SUMS)
+        return self._assembled((name,), quantity, lambda layout, rows: rows[0])
+
+    def series(self, name: str, norm: str = "l2", quantity: str = "weight") -> NDArray[np.float64]:
+        """One norm of the tensor `name` at all recorded steps; for all tensors see `matrix`.
+
+        Shapes: -> [steps] float64; NaN where there is none.
+        Raises: ArgumentError for a tensor, norm or quantity that does not exist.
+        """
+        column = self._column(name)
+        return self.matrix(norm, quantity)[:, column].copy()
+
+    def _assembled(self, needs: Sequence[str], quantity: str, formula: Formula) -> Matrix:
+        """The formula's values of every layout, in the rows of its records and the columns of its tensors."""
+        _check_word("quantity", quantity, QUANTITIES)
+        found = self._index
+        with opened(self.path) as con:
+            blobs.check_counts(found, blobs.size_on_disk(self.path))
+            out = np.full((len(found.steps), len(found.params)), np.nan)
+            for number, layout in found.used_layouts:
+                places = np.flatnonzero(found.layout_numbers == number)
+                rows = blobs.read_rows(con, number, layout, found.seqs[places], quantity=quantity, names=needs)
+                columns = np.array([found.columns[param.name] for param in layout.params], dtype=np.int64)
+                out[np.ix_(places, columns)] = formula(layout, rows)
+        return out
+
+    def at(self, step: int) -> dict[str, dict[str, Stats]]:
+        """The sums at one recorded step: tensor -> quantity -> Stats; what was not there is left out.
+
+        Raises: ArgumentError if the step was not recorded.
+        """
+        row = self._row(step)
+        number, seq = int(self._index.layout_numbers[row]), int(self._index.seqs[row])
+        layout = self._index.layouts.get(number, index.EMPTY)
+        with opened(self.path) as con:
+            read = blobs.read_record(con, seq, layout)
+        found: dict[str, dict[str, Stats]] = {param.name: {} for param in layout.params}
+        for quantity, matrix in read.items():
+            there = np.isfinite(matrix[4:6]).all(axis=0)  # counts are numbers even where every entry is NaN
+            for column, values in zip(np.flatnonzero(there).tolist(), matrix[:, there].T.tolist(), strict=True):
+                found[layout.params[column].name][quantity] = _stats(layout.entries[column], values)
+        return found
+
+    @property
+    def scalar_names(self) -> tuple[str, ...]:
+        """Names of the scalars that were logged (lr, loss, ...), in order of first appearance."""
+        return tuple(dict.fromkeys(name for logged in self._all_logged() for name in logged))
+
+    def scalar(self, name: str) -> NDArray[np.float64]:
+        """A logged scalar at all recorded steps.
+
+        Shapes: -> [steps] float64; NaN where it was not logged.
+        Raises: ArgumentError if it was never logged.
+        """
+        _check_word("scalar", name, self.scalar_names)
+        return np.array([logged.get(name, np.nan) for logged in self._all_logged()])
+
+    @property
+    def events(self) -> list[Event]:
+        """What happened in mid-run, in order."""
+        with opened(self.path) as con:
+            rows = con.execute("SELECT wall, kind, text, step, tensor FROM event ORDER BY id").fetchall()
+        return [Event(*row) for row in rows]
+
+    def stored_findings(self) -> list[Finding]:
+        """What was found when the run ended."""
+        with opened(self.path) as con:
+            return index.findings(con)
+
+    def findings(self) -> list[Finding]:
+        """What is worth knowing about the run: as stored at its end, else found now."""
+        if "findings" in self._index.meta:
+            return self.stored_findings()
+        from normkit import diagnose
+
+        return diagnose.findings(self)
+
+    def _all_logged(self) -> list[dict[str, float]]:
+        if self._logged is None:
+            with opened(self.path) as con:
+                self._logged = index.scalars(con, self._index.seqs)
+        return self._logged
+
+    def _column(self, name: str) -> int:
+        _check_word("tensor", name, self.tensors)
+        return self._index.columns[name]
+
+    def _row(self, step: int) -> int:
+        steps = self._index.steps
+        row = int(np.searchsorted(steps, step))
+        if row == len(steps) or steps[row] != step:
+            near = steps[max(0, row - 1) : row + 1].tolist()
+            raise ArgumentError(f"step={step!r} was not recorded in {str(self.path)!r}; the nearest that were: {near}")
+        return row
+
+
+def load(path: str | os.PathLike[str] | None = None) -> Recording:
+    """The recording at `path`; without it the newest one in `runs`.
+
+    Raises: FileError if there is none, or it cannot be read as a recording.
+    """
+    return Recording(latest() if path is None else path)
+
+
+def latest(folder: str | os.PathLike[str] = FOLDER) -> Path:
+    """The recording in `folder` that was written to last.
+
+    Raises: FileError if there is none.
+    """
+    found = [(_written(path), path) for path in Path(folder).glob(f"*{SUFFIX}") if path.is_file()]
+    begun = [(when, path) for when, path in found if when is not None]
+    if not begun:
+        raise FileError(f"there is no recording in {os.fspath(folder)!r}; `normkit run script.py` makes one")
+    return max(begun)[1]
+
+
+def _written(path: Path) -> float | None:
+    """When the file or its WAL was last written; None for an empty file, which is only a reserved name."""
+    try:
+        stats = path.stat()
+        wal = path.with_name(path.name + "-wal")
+        times = [stats.st_mtime, wal.stat().st_mtime if wal.exists() else 0.0]
+    except OSError:
+        return None
+    return max(times) if stats.st_size else None
+
+
+def _stats(count: int, column: list[float]) -> Stats:
+    total, absolute, squares, largest, zeros, nonfinite, dot = column
+    return Stats(count, total, absolute, squares, largest, int(zeros), int(nonfinite), dot)
+
+
+def _check_word(what: str, given: str, known: Sequence[str]) -> None:
+    if given in known:
+        return
+    close = get_close_matches(str(given), known, n=3)
+    hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"there are {_some(known)}"
+    raise ArgumentError(f"there is no {what} {given!r}; {hint}")
+
+
+def _some(known: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, known[:8])) or "none"
+    return f"{shown} and {len(known) - 8} more" if len(known) > 8 else shown

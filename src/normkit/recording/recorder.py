@@ -1,0 +1,300 @@
+"""The running recorder, as far as it needs no framework: its file, its steps, its words, its end."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import datetime
+import platform
+import socket
+import sys
+import warnings
+import weakref
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import normkit
+from normkit import diagnose
+from normkit.errors import ArgumentError, StateError
+from normkit.readers.recording import load
+from normkit.recording.packet import Packet
+from normkit.recording.schedule import Schedule
+from normkit.store.paths import new_path
+from normkit.store.writer import Writer
+from normkit.types import QUANTITIES, Finding, Param, When
+
+WHAT = QUANTITIES
+
+
+class Recorder:
+    """Writes the norms of a training run into one file; what the doors' `record` return.
+
+    Use it as a context manager, or call `close()`; at interpreter exit it closes itself. Nothing that goes wrong in
+    it after its start reaches the training: it says so once and stops.
+
+    path      the file, or None where nothing is recorded (ranks other than 0)
+    steps     optimizer steps counted so far
+    findings  what was found, after `close()`
+    """
+
+    def __init__(
+        self,
+        *,
+        to: str | Path | None,
+        every: When,
+        overhead: float,
+        what: Sequence[str],
+        quiet: bool,
+        enabled: bool = True,
+    ) -> None:
+        self.schedule = Schedule(every, overhead=overhead)
+        self.what = check_what(what)
+        self.path: Path | None = None
+        self.steps = 0
+        self.findings: list[Finding] = []
+        self.records = 0
+        self.tensors = 0
+        self.broken: str | None = None
+        self._quiet = quiet
+        self._epoch: int | None = None
+        self._writer: Writer | None = None
+        self._layout = -1
+        self._pending: deque[Packet] = deque()
+        self._newest: Packet | None = None
+        if enabled:
+            self.path, wanted = new_path(to)
+            if self.path != wanted:
+                self._say(f"{wanted} exists and is kept; recording to {self.path}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if kind is None or issubclass(kind, GeneratorExit):
+            self.close()
+        else:
+            self.close(end="interrupted" if issubclass(kind, KeyboardInterrupt) else f"error: {kind.__name__}")
+
+    def __repr__(self) -> str:
+        state = "closed" if self._writer is None else "recording"
+        return f"<{type(self).__name__} {state} {self.path}, step {self.steps}, {self.records} records>"
+
+    @property
+    def closed(self) -> bool:
+        """True after `close()`, on ranks that record nothing, and after a failure."""
+        return self._writer is None
+
+    def epoch(self) -> None:
+        """Say that an epoch ended; with `every=Every(epochs=n)` each n-th is recorded now."""
+        self._epoch = (self._epoch or 0) + 1
+        if self._writer is not None and self.schedule.records_epoch(self._epoch):
+            with self._guard():
+                self._record_weights()
+
+    def log(self, **scalars: Any) -> None:
+        """Store numbers (loss=..., accuracy=...) with the record of the step just made; no device is waited for.
+
+        Steps that are not recorded store none. Raises: ArgumentError for a value that is not one number.
+        """
+        newest = self._newest
+        if newest is None or newest.step != self.steps or self._writer is None:
+            return
+        values = {name: self._scalar(name, value) for name, value in scalars.items()}
+        numbers = {name: value for name, value in values.items() if isinstance(value, float)}
+        lates = {name: value for name, value in values.items() if name not in numbers}
+        with self._guard():
+            self._attach(newest, numbers, lates)
+
+    def close(self, end: str = "finished") -> None:
+        """Record the last step, finish the file, say what was found. Closing twice does nothing."""
+        writer = self._writer
+        if writer is None:
+            return
+        with self._guard():
+            if not (self._newest is not None and self._newest.step == self.steps and self._complete()):
+                self._record_weights()
+            self._drain(wait=True)
+            self.steps -= self._skipped()
+        self._detach()
+        self._writer = None
+        writer.update_meta(self._final_meta(end))
+        try:
+            self.findings = diagnose_open(writer)
+            writer.findings(self.findings)
+        except Exception as error:
+            self._say(f"no findings for {self.path} ({type(error).__name__}: {error}); the records are there")
+        writer.close()
+        if writer.error:
+            self.broken = self.broken or writer.error
+        self._say_end()
+
+    # -- for the doors -------------------------------------------------------------------------------------------
+
+    def _open(self, params: Sequence[Param], meta: Mapping[str, Any]) -> None:
+        if self.path is None:
+            raise StateError("a recorder that is not enabled has no file to open")
+        self._writer = Writer(self.path, {**common_meta(), "what": list(self.what), **meta})
+        self._set_params(params)
+        atexit.register(_close_at_exit, weakref.ref(self))
+        self._say(f"recording {self.tensors} tensors to {self.path} ({self.schedule.text()})")
+
+    def _set_params(self, params: Sequence[Param]) -> None:
+        if self._writer is not None:
+            self._layout = self._writer.layout(params)
+            self.tensors = len(params)
+
+    def _emit(self, packet: Packet) -> None:
+        """Take a record; it is written as soon as all of it has arrived."""
+        packet.epoch = self._epoch
+        self._newest = packet
+        self._pending.append(packet)
+        self._drain()
+
+    def _drain(self, *, wait: bool = False) -> None:
+        while self._writer is not None and self._pending and (wait or self._pending[0].ready()):
+            packet = self._pending.popleft()
+            reading = packet.reading()
+            if reading is not None:
+                packet.seq = self._writer.put(reading)
+                self.records += 1
+
+    def _attach(self, packet: Packet, numbers: dict[str, float], lates: dict[str, Any]) -> None:
+        if packet.seq is None:
+            packet.scalars.update(numbers)
+            packet.late_scalars.update(lates)
+        elif self._writer is not None:
+            numbers.update({name: float(late.wait()[0].reshape(-1)[0]) for name, late in lates.items()})
+            self._writer.amend(packet.seq, numbers)
+
+    @contextlib.contextmanager
+    def _guard(self) -> Iterator[None]:
+        """Let no failure through to the training: say it once, stop recording, keep what is written."""
+        try:
+            yield
+        except Exception as error:
+            self._break(error)
+
+    def _break(self, error: Exception) -> None:
+        writer, self._writer = self._writer, None
+        self.broken = f"{type(error).__name__}: {error}"
+        self._detach()
+        self._pending.clear()
+        if writer is not None:
+            with contextlib.suppress(Exception):
+                writer.update_meta({**self._final_meta("stopped"), "error": self.broken})
+            with contextlib.suppress(Exception):
+                writer.close()
+        warn_once(
+            f"normkit stopped recording at step {self.steps} ({self.broken}); training goes on, "
+            f"and {self.path} keeps the records made so far"
+        )
+
+    def _final_meta(self, end: str) -> dict[str, Any]:
+        return {
+            "finished": _now(),
+            "end": end,
+            "steps": self.steps,
+            "records": self.records,
+            "every": self.schedule.text(),
+            "overhead": self.schedule.overhead,
+            "passed_over": self.schedule.passed_over,
+        }
+
+    def _say_end(self) -> None:
+        self._say(self.summary())
+        if not self._quiet and self.findings:
+            print(diagnose.text(self.findings), file=sys.stderr)
+
+    def summary(self) -> str:
+        """The line said at the end: how much was recorded, and where."""
+        steps = max(self.records - 1, 0)  # step 0 is a record, and no step
+        line = f"recorded {steps} of {self.steps} steps x {self.tensors} tensors in {self.path}"
+        if self.schedule.passed_over:
+            line += f" (stretched to stay under {100 * self.schedule.overhead:g} % of the time)"
+        return line if self.broken is None else f"{line}; stopped early: {self.broken}"
+
+    def _say(self, line: str) -> None:
+        if not self._quiet:
+            with contextlib.suppress(OSError, ValueError):
+                print(f"normkit: {line}", file=sys.stderr)
+
+    # -- what a door gives -----------------------------------------------------------------------------------------
+
+    def _record_weights(self) -> None:
+        """Record the weights as they are now."""
+        raise NotImplementedError
+
+    def _detach(self) -> None:
+        """Take the hooks away."""
+        raise NotImplementedError
+
+    def _complete(self) -> bool:
+        """Does the newest record show the weights as they are now?"""
+        return True
+
+    def _skipped(self) -> int:
+        """How many of the counted steps a gradient scaler turned out to have skipped."""
+        return 0
+
+    def _scalar(self, name: str, value: Any) -> Any:
+        """A float, or a Late of one number."""
+        return plain_scalar(name, value)
+
+
+def plain_scalar(name: str, value: Any) -> float:
+    """`value` as a float. Raises: ArgumentError naming it when it is not one number."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        shape = getattr(value, "shape", None)
+        given = f"shape {tuple(shape)}" if shape is not None else repr(type(value).__name__)
+        raise ArgumentError(f"log({name}=...): expected one number, got {given}") from None
+
+
+def check_what(what: Sequence[str]) -> tuple[str, ...]:
+    """The quantities named, in the house's order; the weight is always among them."""
+    asked = (what,) if isinstance(what, str) else tuple(what)
+    for name in asked:
+        if name not in QUANTITIES:
+            raise ArgumentError(f"what={name!r}: expected some of {', '.join(QUANTITIES)}")
+    return tuple(name for name in QUANTITIES if name in asked or name == "weight")
+
+
+def diagnose_open(writer: Writer) -> list[Finding]:
+    """Findings of the file that `writer` still holds."""
+    writer.flush()
+    return list(diagnose.findings(load(writer.path)))
+
+
+def common_meta() -> dict[str, Any]:
+    """What every recording says of the process that made it."""
+    return {
+        "normkit": normkit.__version__,
+        "python": platform.python_version(),
+        "host": socket.gethostname(),
+        "argv": sys.argv[:100],
+        "script": sys.argv[0] if sys.argv else "",
+        "started": _now(),
+    }
+
+
+def warn_once(message: str) -> None:
+    """A RuntimeWarning that cannot become an exception in somebody's training."""
+    try:
+        warnings.warn(message, RuntimeWarning, stacklevel=3)
+    except RuntimeWarning:
+        with contextlib.suppress(OSError, ValueError):
+            print(f"normkit: {message}", file=sys.stderr)
+
+
+def _now() -> str:
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def _close_at_exit(recorder: weakref.ref[Recorder]) -> None:
+    alive = recorder()
+    if alive is not None:
+        alive.close(end="interpreter exit")

@@ -1,0 +1,99 @@
+"""Numbers as they stand in the table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+
+def exponent(value: float, digits: int) -> str:
+    """Scientific, with a short exponent.
+
+    >>> exponent(9.04e-5, 1)
+    '9.0e-5'
+    """
+    mantissa, power = f"{value:.{digits}e}".split("e")
+    return f"{mantissa}e{int(power)}"
+
+
+def length(value: float) -> str:
+    """A norm in four digits.
+
+    >>> length(2.3049), length(0.43), length(14325.2), length(3.1e-7), length(0.0), length(float("nan"))
+    ('2.305', '0.4300', '14325', '3.10e-7', '0', 'nan')
+    """
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    if not 1e-3 <= value < 99999.5:
+        return exponent(value, 2)
+    return f"{value:.{max(0, 3 - math.floor(math.log10(value)))}f}"
+
+
+def ratio(value: float) -> str:
+    """A step's size as a share of the weight; "-" where there is none.
+
+    >>> ratio(9.04e-5), ratio(0.0), ratio(float("nan"))
+    ('9.0e-5', '0', '-')
+    """
+    if math.isnan(value):
+        return "-"
+    return "0" if value == 0 else exponent(value, 1)
+
+
+def change(share: float) -> str:
+    """A relative change: percent, beyond tenfold the factor, infinite where the start was zero.
+
+    >>> change(-0.013), change(0.471), change(0.0), change(31.0), change(float("inf")), change(float("nan"))
+    ('-1.3 %', '+47.1 %', '0 %', 'x 32', 'from 0', 'nan')
+    """
+    if math.isnan(share):
+        return "nan"
+    if math.isinf(share):
+        return "from 0"
+    if share >= 9:
+        return f"x {1 + share:.3g}"
+    return "0 %" if share == 0 else f"{100 * share:+.1f} %"
+
+
+def changes(shares: Sequence[float], together: float) -> str:
+    """The change of a row: of folded siblings the range, where they differ by a percent or more.
+
+    >>> changes([0.01, 0.412, 0.2], 0.22), changes([0.0101, 0.0102], 0.0101)
+    ('+1..+41 %', '+1.0 %')
+    """
+    finite = [share for share in shares if math.isfinite(share)]
+    if len(finite) < len(shares) or not finite or max(finite) - min(finite) < 0.01:
+        return change(together)
+    if max(finite) >= 9:
+        return f"x{1 + min(finite):.2g}..x{1 + max(finite):.2g}"
+    return f"{100 * min(finite):+.0f}..{100 * max(finite):+.0f} %"
+
+
+def extent(shapes: Sequence[tuple[int, ...]]) -> str:
+    """
+    >>> extent([(16, 1, 3, 3)]), extent([()]), extent([(2,), (3,)])
+    ('16x1x3x3', 'scalar', 'various')
+    """
+    if len(set(shapes)) > 1:
+        return "various"
+    return "x".join(map(str, shapes[0])) if shapes[0] else "scalar"
+
+
+def plural(count: int, noun: str) -> str:
+    """
+    >>> plural(1, "finding"), plural(5, "bias"), plural(1200, "step")
+    ('1 finding', '5 biases', '1,200 steps')
+    """
+    ending = "" if count == 1 else "es" if noun.endswith("s") else "s"
+    return f"{count:,} {noun}{ending}"
+
+
+def duration(seconds: float) -> str:
+    """
+    >>> duration(3.2), duration(200), duration(7300), duration(200000)
+    ('3 s', '3 min', '2 h', '2 days')
+    """
+    for size, unit, limit in ((1, "s", 120), (60, "min", 7200), (3600, "h", 172800), (86400, "days", math.inf)):
+        if seconds < limit:
+            return f"{max(0, seconds) / size:.0f} {unit}"
+    return ""

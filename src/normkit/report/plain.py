@@ -1,0 +1,101 @@
+"""A recording as plain values, for programs: what `--json` prints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+
+from normkit.diagnose import Columns
+from normkit.report.heading import Run, total, total_members
+from normkit.report.rows import row
+from normkit.report.trend import slices
+from normkit.types import Finding
+
+FORMAT = 1  # grows when a key changes its meaning or goes
+KINDS = ("l1", "l2", "linf", "rms", "mean", "std", "zeros", "nonfinite")
+
+
+def to_json(recording: Run, *, select: Collection[str] | None = None) -> dict[str, Any]:
+    """Everything that `normkit show` says, unfolded; numbers that JSON does not know (NaN, infinity) are None.
+
+    `tensors` has one entry per tensor with its norms at the first and the last record in which it exists.
+    """
+    columns = Columns.of(recording)
+    first, last = total(columns)
+    return {
+        "format": FORMAT,
+        "path": str(recording.path),
+        "records": len(columns.steps),
+        "steps": max(int(columns.meta.get("steps") or 0), columns.last),
+        "recorded_steps": [int(step) for step in columns.steps],
+        "meta": _plain(dict(columns.meta)),
+        "total": {
+            "weights": sum(columns.params[n].count for n in total_members(columns)),
+            "l2_first": _number(first),
+            "l2_last": _number(last),
+        },
+        "findings": [_finding(finding) for finding in recording.findings()],
+        "tensors": [
+            _tensor(columns, n) for n, name in enumerate(columns.tensors) if select is None or name in set(select)
+        ],
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "rule": finding.rule,
+        "severity": finding.severity,
+        "text": finding.text,
+        "remedy": finding.remedy,
+        "tensors": list(finding.tensors),
+        "basis": finding.basis,
+        "source": finding.source,
+        "step": finding.step,
+        "evidence": _plain(dict(finding.evidence)),
+    }
+
+
+def _tensor(columns: Columns, n: int) -> dict[str, Any]:
+    param = columns.params[n]
+    known = np.flatnonzero(columns.present()[:, n])
+    one = row(columns, param.name, [n])
+    return {
+        "name": param.name,
+        "aliases": list(param.aliases),
+        "role": param.role,
+        "layer": param.layer,
+        "shape": list(param.shape),
+        "dtype": param.dtype,
+        "trainable": param.trainable,
+        "part": param.part,
+        "first": _norms(columns, n, int(known[0])) if known.size else None,
+        "last": _norms(columns, n, int(known[-1])) if known.size else None,
+        "change": _number(one.change),
+        "update_per_step": _number(one.step),
+        "trend": [None if mean is None else _number(mean) for mean in slices(columns.steps, one.lengths, one.there)],
+    }
+
+
+def _norms(columns: Columns, n: int, record: int) -> dict[str, Any]:
+    return {
+        "step": int(columns.steps[record]),
+        **{kind: _number(float(columns.matrix(kind)[record, n])) for kind in KINDS},
+    }
+
+
+def _number(value: float) -> float | int | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _plain(value: Any) -> Any:
+    """`value` with only what JSON knows; anything else as its text."""
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, bool | str) or value is None or isinstance(value, int):
+        return value
+    return _number(value) if isinstance(value, float) else str(value)

@@ -1,0 +1,87 @@
+"""Where a new recording goes: a name of its own, reserved at once, never an existing file."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from itertools import count
+from pathlib import Path
+from typing import NamedTuple
+
+from normkit.errors import FileError
+
+SUFFIX = ".norms"
+FOLDER = "runs"
+
+
+class NewPath(NamedTuple):
+    """The reserved `path`, and the one that was `wanted`; they differ where the wanted name was taken."""
+
+    path: Path
+    wanted: Path
+
+
+def new_path(to: str | os.PathLike[str] | None = None, script: str | None = None) -> NewPath:
+    """Reserve a new file for a recording and say whether its name had to change.
+
+    `to` may lack the suffix and its folders; without `to` it is `runs/<script>-<YYYYmmdd-HHMM>.norms`. An existing file
+    is left alone and `mine-2.norms` taken instead. The file exists, empty, when this returns, so that of several
+    processes asking for one name each gets its own.
+
+    Raises: FileError if the path is a directory, or its folder cannot be made or written.
+
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> [new_path(f"{folder}/mine").path.name for _ in range(3)]
+    ['mine.norms', 'mine-2.norms', 'mine-3.norms']
+    """
+    wanted = _wanted(to, script)
+    _make_folder(wanted.parent)
+    for number in count(1):
+        path = wanted if number == 1 else wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}")
+        if _reserve(path):
+            return NewPath(path, wanted)
+    raise AssertionError("unreachable")
+
+
+def _wanted(to: str | os.PathLike[str] | None, script: str | None) -> Path:
+    if to is None:
+        return Path(FOLDER, f"{script or script_name()}-{time.strftime('%Y%m%d-%H%M')}{SUFFIX}")
+    given = os.fspath(to)
+    path = Path(given).expanduser()
+    if path.is_dir() or given.endswith(("/", os.sep)) or not path.name:
+        example = path / f"mine{SUFFIX}"
+        raise FileError(f"to={given!r} is a directory; give the name of a file, such as {str(example)!r}")
+    return path if path.suffix.lower() == SUFFIX else path.with_name(path.name + SUFFIX)
+
+
+def script_name() -> str:
+    """What the running program is called: the script's stem, "notebook", or "python" where there is no script."""
+    called = Path(sys.argv[0] if sys.argv else "")
+    if "ipykernel" in sys.modules or "ipykernel" in called.name:
+        return "notebook"
+    if called.name in ("", "-c", "-", "-m"):
+        return "python"
+    return called.parent.name or "python" if called.stem == "__main__" else called.stem
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(
+            f"the folder {str(folder)!r} for the recording cannot be made ({error.strerror}); give another path by to="
+        ) from None
+
+
+def _reserve(path: Path) -> bool:
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise FileError(
+            f"the recording {str(path)!r} cannot be made ({error.strerror}); give another path by to="
+        ) from None
+    return True

@@ -1,0 +1,279 @@
+"""Writes a recording from a thread of its own, so that the disk never makes the training wait or fail.
+
+The caller's thread only packs and queues. The writer's thread gathers for a quarter of a second and commits; the file
+is in WAL mode meanwhile, so that others read it live and a killed process loses less than a second. A batch that
+cannot be written is kept and tried again, within the queue's bounds; what does not fit is dropped and counted.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import os
+import sqlite3
+import sys
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec
+
+from normkit.store import file, jobs
+from normkit.types import Finding, Param, Reading
+
+HOLD = 0.25  # seconds for which the newest row waits for its scalars, and for which a batch gathers
+RETRY = 1.0  # seconds between attempts after a failure
+PATIENCE = 3.0  # seconds that a full queue may hold up the caller, once
+CLOSING = 60.0  # seconds that close() waits for the disk
+QUEUE_BYTES = 64 << 20
+BATCH_BYTES = 8 << 20
+
+P = ParamSpec("P")
+
+
+def _guarded(method: Callable[Concatenate[Writer, P], int]) -> Callable[Concatenate[Writer, P], int]:
+    """The caller's side of the promise: nothing raises, a forked child and a closed writer do nothing (-1)."""
+
+    @functools.wraps(method)
+    def call(self: Writer, /, *args: P.args, **kwargs: P.kwargs) -> int:
+        if self._closing or os.getpid() != self._owner:
+            return -1
+        try:
+            return method(self, *args, **kwargs)
+        except Exception as error:  # a recorder never breaks training
+            self._fail(error)
+            return -1
+        finally:
+            self._warn()
+
+    return call
+
+
+class Writer:
+    """The one object that writes a recording.
+
+    Raises FileError when the file cannot be begun, and nothing after that: a later error is kept in `error`, said once
+    as a RuntimeWarning, and training goes on. `dropped` counts the records that were lost. A forked child's calls do
+    nothing: the file belongs to the process that began it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], meta: Mapping[str, Any]) -> None:
+        self.path = Path(path)
+        self.error: str | None = None
+        self.dropped = 0
+        self._warned = False
+        self._owner = os.getpid()
+        self._tensors: dict[Param, int] = {}
+        self._layouts: dict[tuple[Param, ...], int] = {}
+        self._widths: list[int] = []
+        self._seq = 0
+        self._held: jobs.Row | None = None
+        self._queue: deque[jobs.Job] = deque()
+        self._bytes = 0  # queued or being written
+        self._batch: list[jobs.Job] = []  # being written; the thread's own
+        self._failing = False
+        self._idle = False
+        self._asked = self._serving = self._answered = 0  # calls of flush()
+        self._closing = False
+        lock = threading.RLock()  # re-entrant: a garbage collection inside a call may close another recorder
+        self._ready = threading.Condition(lock)  # the thread waits here for work,
+        self._room = threading.Condition(lock)  # the caller for space
+        self._con = file.begin(self.path, jobs.meta_rows(meta))
+        self._thread = threading.Thread(target=self._serve, name="normkit writer", daemon=True)
+        self._thread.start()
+        atexit.register(self.close)
+
+    # the caller's side
+
+    @_guarded
+    def layout(self, params: Sequence[Param]) -> int:
+        """The number of this ordered list of tensors; the same list has the same number."""
+        key = tuple(params)
+        if key not in self._layouts:
+            number = self._layouts[key] = len(self._layouts)
+            self._widths.append(len(key))
+            new = [param for param in dict.fromkeys(key) if param not in self._tensors]
+            for param in new:
+                self._tensors[param] = len(self._tensors)
+            self._add(jobs.Insert(jobs.TENSOR, [jobs.tensor_row(self._tensors[param], param) for param in new]))
+            columns = [(number, position, self._tensors[param]) for position, param in enumerate(key)]
+            self._add(jobs.Insert(jobs.LAYOUT, columns, width=len(key)))
+        return self._layouts[key]
+
+    @_guarded
+    def put(self, reading: Reading) -> int:
+        """Queue one record, copied; returns its seq, for `amend`."""
+        with self._ready:
+            seq = self._seq
+            self._seq += 1
+            row = jobs.row(seq, reading, self._widths[reading.layout], time.monotonic())
+            if not self._wait_for_room(row.size):
+                self.dropped += 1
+                return seq
+            if self._held is not None:
+                self._queue.append(self._held)
+            self._held = row
+            self._bytes += row.size
+            self._wake()
+        return seq
+
+    @_guarded
+    def amend(self, seq: int, scalars: Mapping[str, float]) -> int:
+        """Add scalars to a record that was put: free while it waits, an UPDATE later."""
+        numbers = jobs.numbers(scalars)
+        with self._ready:
+            if self._held is not None and self._held.seq == seq:
+                self._held.scalars |= numbers
+            else:
+                self._add(jobs.Amend(seq, numbers))
+        return seq
+
+    @_guarded
+    def event(self, kind: str, text: str, step: int | None = None, tensor: str | None = None) -> int:
+        """Note what happened in mid-run."""
+        return self._add(jobs.Insert(jobs.EVENT, [jobs.event_row(time.time(), kind, text, step, tensor)]))
+
+    @_guarded
+    def findings(self, findings: Sequence[Finding]) -> int:
+        """Store what was found; an empty list says that nothing was."""
+        self._add(jobs.Insert(jobs.FINDING, [jobs.finding_row(finding) for finding in findings]))
+        return self._add(jobs.Insert(jobs.META, jobs.meta_rows({"findings": len(findings)})))
+
+    @_guarded
+    def update_meta(self, meta: Mapping[str, Any]) -> int:
+        """Set some keys of the run's metadata."""
+        return self._add(jobs.Insert(jobs.META, jobs.meta_rows(meta)))
+
+    @_guarded
+    def flush(self) -> int:
+        """Wait until all that was given so far can be read by others; -1 where the disk refuses it."""
+        with self._ready:
+            self._asked += 1
+            asked = self._asked
+            self._ready.notify()
+            self._room.wait_for(lambda: self._answered >= asked, CLOSING)
+        return -1 if self._answered < asked or self._failing else 0
+
+    def close(self) -> None:
+        """Write what is queued and fold the WAL, so that the file opens on a read-only mount; again does nothing."""
+        if os.getpid() != self._owner:
+            return
+        with self._ready:
+            self._closing = True
+            self._ready.notify()
+            self._room.notify_all()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(CLOSING)
+        if self._thread.is_alive():
+            self._fail(TimeoutError(f"the disk did not answer for {CLOSING:g} s"))
+        atexit.unregister(self.close)
+        self._warn()
+
+    def _add(self, job: jobs.Job) -> int:
+        with self._ready:
+            if self._bytes + job.size > 2 * QUEUE_BYTES:  # rows stop at half of that; this is a disk gone for good
+                return -1
+            self._queue.append(job)
+            self._bytes += job.size
+            self._wake()
+        return 0
+
+    def _wake(self) -> None:
+        if self._idle or self._bytes > BATCH_BYTES:
+            self._ready.notify()
+
+    def _wait_for_room(self, size: int) -> bool:
+        """Wait for the disk, but only once: while it fails or after a drop the training is not held up again."""
+
+        def fits() -> bool:
+            return self._closing or self._bytes == 0 or self._bytes + size <= QUEUE_BYTES
+
+        if fits():
+            return True
+        self._ready.notify()
+        if self._failing or not self._room.wait_for(fits, PATIENCE):
+            self._failing = True
+            self._fail(TimeoutError(f"the disk is slower than the training: {self._bytes >> 20} MB wait to be written"))
+            return False
+        return True
+
+    def _fail(self, error: Exception) -> None:
+        if self.error is None:
+            self.error = str(error) or type(error).__name__
+
+    def _warn(self) -> None:
+        if self.error is not None and not self._warned:
+            self._warned = True
+            message = (
+                f"normkit could not write to {str(self.path)!r}: {self.error}; training goes on, "
+                "and what was written before stays readable"
+            )
+            try:
+                warnings.warn(message, RuntimeWarning, stacklevel=3)
+            except RuntimeWarning:  # warnings are errors here, but not in somebody's training
+                with suppress(OSError, ValueError, AttributeError):
+                    sys.stderr.write(f"normkit: {message}\n")
+
+    # the thread's side
+
+    def _serve(self) -> None:
+        closing = False
+        while not closing:
+            closing = self._gather()
+            self._commit()
+        self.dropped += sum(isinstance(job, jobs.Row) for job in self._batch)
+        file.finish(self._con)
+
+    def _gather(self) -> bool:
+        """Move what is queued into the batch; True when it is the last one."""
+        with self._ready:
+            while not (self._queue or self._held or self._batch or self._hurried()):
+                self._idle = True
+                self._ready.wait()
+            self._idle = False
+            deadline = time.monotonic() + (RETRY if self._batch else HOLD)
+            while not self._hurried() and (left := deadline - time.monotonic()) > 0:
+                if self._bytes > BATCH_BYTES and not self._batch:
+                    break
+                self._ready.wait(left)
+            if self._held is not None and (self._hurried() or time.monotonic() - self._held.since >= HOLD):
+                self._queue.append(self._held)
+                self._held = None
+            self._batch.extend(self._queue)
+            self._queue.clear()
+            self._serving = self._asked
+            return self._closing
+
+    def _hurried(self) -> bool:
+        return self._closing or self._asked > self._answered
+
+    def _commit(self) -> None:
+        """Write the batch in one transaction; keep it where the disk may recover."""
+        try:
+            if self._batch:
+                file.write(self._con, self._batch)
+            self._failing = False
+        except (sqlite3.OperationalError, OSError) as error:
+            self._fail(error)
+            self._failing = True
+        except Exception as error:
+            self._fail(error)
+            self._failing = False
+            self._one_by_one()
+        with self._ready:
+            if not self._failing:
+                self._bytes -= sum(job.size for job in self._batch)
+                self._batch = []
+            self._answered = self._serving
+            self._room.notify_all()
+
+    def _one_by_one(self) -> None:
+        """The batch without the job that cannot be written, whatever the disk does."""
+        for job in self._batch:
+            try:
+                file.write(self._con, [job])
+            except Exception:  # its cause is in `error` already
+                self.dropped += isinstance(job, jobs.Row)

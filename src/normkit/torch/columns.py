@@ -1,0 +1,108 @@
+"""The columns of a recording: which tensors stand in it, who steps them, and how they are measured around a step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from normkit.ops import torch as ops
+from normkit.recording.packet import Piece
+from normkit.torch.late import Fetched
+from normkit.torch.look import tensor_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from normkit.torch.walk import Located
+
+
+class Columns:
+    """Some columns of a recording, measured together: those of one optimizer, or all that others do not own.
+
+    `before` runs just before an optimizer step and `after` just after it. Between them stand the gradients' sums and
+    a copy of the weights (one model in size, made once and used again), which the update is measured against.
+    """
+
+    def __init__(self, located: Sequence[Located], index: Sequence[int]) -> None:
+        self.index: NDArray[np.intp] = np.asarray(index, dtype=np.intp)
+        self.located = [located[i] for i in index]
+        self.tensors: list[torch.Tensor] | None = None
+        if all(item.effective is None for item in self.located):
+            self.tensors = [tensor_of(item) for item in self.located]
+        self._copies: list[torch.Tensor] | None = None
+        self._sampled: list[Piece] = []
+        self._closure = False
+        self._weights_cache, self._grads_cache, self._steps_cache = ops.Cache(), ops.Cache(), ops.Cache()
+
+    def weights(self) -> list[torch.Tensor]:
+        """The weights now; those of parametrized layers are computed, without side effects."""
+        if self.tensors is not None:
+            return self.tensors
+        return [tensor_of(item) for item in self.located]
+
+    def measure(self) -> Piece:
+        """The weights' sums now."""
+        return Piece(ops.sums(self.weights(), cache=self._weights_cache), self.index, ("weight",))
+
+    def before(self, what: Sequence[str], *, closure: bool, scale: Any = None) -> None:
+        """Take the gradients' sums and the copy that the update needs. With a closure, gradients come in the step."""
+        self._sampled, self._closure = [], closure
+        weights = self.weights()
+        copies = self._room(weights) if "update" in what or ("grad" in what and closure) else None
+        if "grad" in what and not closure:
+            self._sampled.append(self._gradients(weights, copies, scale))
+        elif copies is not None:
+            for weight, copy in zip(weights, copies, strict=True):
+                copy.copy_(weight)
+
+    def after(self, what: Sequence[str]) -> list[Piece]:
+        """What the step did: sums of the weights and of the update, and of the gradients if not taken before."""
+        weights = self.weights()
+        if self._closure and "grad" in what:
+            self._sampled.append(self._gradients(self._copies or weights, None, None))
+        if "update" in what and self._copies is not None:
+            late = ops.step_sums(weights, self._copies, cache=self._steps_cache)
+            self._sampled.append(Piece(late, self.index, ("weight", "update")))
+        else:
+            self._sampled.append(self.measure())
+        return self._sampled
+
+    def _gradients(self, weights: list[torch.Tensor], copies: list[torch.Tensor] | None, scale: Any) -> Piece:
+        grads = [None if item.tensor is None else item.tensor.grad for item in self.located]
+        late = ops.grad_sums(grads, weights, copies, cache=self._grads_cache)
+        return Piece(late, self.index, ("grad",), unscale=None if scale is None else Fetched(scale))
+
+    def _room(self, weights: list[torch.Tensor]) -> list[torch.Tensor]:
+        if self._copies is None:
+            self._copies = [torch.empty_like(weight, requires_grad=False) for weight in weights]
+        return self._copies
+
+
+def split(
+    everything: Sequence[Located], chosen: Sequence[Located], optimizers: Sequence[Any]
+) -> tuple[list[Columns], Columns]:
+    """One Columns per optimizer, and one of all that the first optimizer does not own.
+
+    An effective weight goes with the optimizer that holds one of its parts.
+    """
+    owned: list[Columns] = []
+    for optimizer in optimizers:
+        held = {id(tensor) for group in optimizer.param_groups for tensor in group["params"]}
+        names = {item.param.name for item in everything if id(item.tensor) in held}
+        whole = {name.rpartition(".")[0] for name in names}
+        index = [i for i, item in enumerate(chosen) if item.param.name in (whole if item.effective else names)]
+        owned.append(Columns(chosen, index))
+    first = set(owned[0].index.tolist()) if owned else set()
+    return owned, Columns(chosen, [i for i in range(len(chosen)) if i not in first])
+
+
+def warm_up(located: Sequence[Located]) -> None:
+    """Compile the kernels for these tensors now, so that the first steps don't."""
+    for example in {(t.dtype, t.device): t for t in (item.tensor for item in located) if t is not None}.values():
+        tensors = [torch.zeros(2, dtype=example.dtype, device=example.device)]
+        ops.sums(tensors).wait()
+        ops.grad_sums(tensors, tensors, [tensors[0].clone()]).wait()
+        ops.step_sums(tensors, tensors).wait()

@@ -1,0 +1,46 @@
+"""Where a wrapper keeps the module it wraps: that child's name is left out of the names of parameters.
+
+A wrapper is known by its type, so a user's own submodule called `module` keeps its name; the types stand here as
+text, so that none of their packages is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from torch import nn
+
+WRAPPERS: dict[str, str] = {
+    "torch._dynamo.eval_frame.OptimizedModule": "_orig_mod",
+    "torch.nn.parallel.data_parallel.DataParallel": "module",
+    "torch.nn.parallel.distributed.DistributedDataParallel": "module",
+    "torch.optim.swa_utils.AveragedModel": "module",
+    "torch.distributed.algorithms._checkpoint.checkpoint_wrapper.ActivationWrapper": "_checkpoint_wrapped_module",
+    "torch.distributed.fsdp.fully_sharded_data_parallel.FullyShardedDataParallel": "_fsdp_wrapped_module",
+}
+# Segments that only a wrapper can have put into a name: taken out of an optimizer's `param_names` too.
+MARKS = ("_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module")
+
+
+def wrapped_child(module: nn.Module) -> str | None:
+    """The name under which `module` keeps what it wraps, None if it is no wrapper."""
+    for cls in type(module).__mro__:
+        if child := WRAPPERS.get(f"{cls.__module__}.{cls.__qualname__}"):
+            return child
+    return None
+
+
+def without_marks(name: str) -> str:
+    """`_orig_mod.fc.weight` -> `fc.weight`; `module.` stays, since a name alone cannot say whose it is."""
+    return ".".join(segment for segment in name.split(".") if segment not in MARKS)
+
+
+def unused(name: str, other: str, taken: Collection[str]) -> str:
+    """`name`, or `other` where it is taken, or `other~2`, `other~3`, ..."""
+    if name not in taken:
+        return name
+    candidate, count = other, 1
+    while candidate in taken:
+        count += 1
+        candidate = f"{other}~{count}"
+    return candidate

@@ -1,0 +1,131 @@
+"""Record a script that knows nothing of normkit: watch every torch optimizer, and find the models they train."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from normkit.recording.recorder import warn_once
+from normkit.torch.record import TorchRecorder, record
+from normkit.types import When
+
+
+def arm(*, to: str | Path | None = None, every: When = "auto") -> Session:
+    """From now on the first step of any optimizer starts a recording; `close` the result at the end."""
+    return Session(to=to, every=every)
+
+
+class Session:
+    """The recordings of one run of a script.
+
+    The first optimizer that steps begins one, together with all other optimizers that exist by then. An optimizer
+    made later begins another.
+    """
+
+    def __init__(self, *, to: str | Path | None, every: When) -> None:
+        self.recorders: list[TorchRecorder] = []
+        self._to, self._every = to, every
+        self._known: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()
+        self._hook = register_optimizer_step_pre_hook(self._before)
+
+    def close(self, end: str = "finished") -> Path | None:
+        """Close every recording; the first one's path, or None where nothing was recorded."""
+        self._hook.remove()
+        for recorder in self.recorders:
+            recorder.close(end)
+        return next((recorder.path for recorder in self.recorders if recorder.path), None)
+
+    def _before(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        if optimizer in self._known:
+            return
+        try:
+            self._begin(optimizer)
+        except Exception as error:  # a recorder never breaks training
+            self._known.add(optimizer)
+            warn_once(f"normkit does not record {type(optimizer).__name__} ({error}); the script goes on")
+
+    def _begin(self, first: torch.optim.Optimizer) -> None:
+        others = [found for found in alive(torch.optim.Optimizer) if found is not first and found not in self._known]
+        optimizers = [first, *(other for other in others if other.param_groups)]
+        for optimizer in optimizers:
+            self._known.add(optimizer)
+        model = models_of(optimizers)
+        self.recorders.append(record(model, optimizers, to=self._to, every=self._every))
+
+
+def alive(kind: type) -> Iterator[Any]:
+    """Every object of a class that exists in this process."""
+    return (found for found in gc.get_objects() if issubclass(type(found), kind))
+
+
+def models_of(optimizers: Sequence[torch.optim.Optimizer]) -> torch.nn.Module | Mapping[str, torch.nn.Module] | None:
+    """The outermost modules that own what the optimizers train: the module, several under their names, or None."""
+    wanted = {id(tensor) for optimizer in optimizers for group in optimizer.param_groups for tensor in group["params"]}
+    taken: list[torch.nn.Module] = []
+    covered: set[int] = set()
+    for root in sorted(_roots(wanted), key=lambda root: -len(_held(root) & wanted)):
+        if _held(root) & wanted - covered:
+            taken.append(root)
+            covered |= _held(root)
+    if len(taken) <= 1:
+        return taken[0] if taken else None
+    return dict(zip(_names(taken), taken, strict=True))
+
+
+def _roots(wanted: set[int]) -> list[torch.nn.Module]:
+    modules: list[torch.nn.Module] = list(alive(torch.nn.Module))
+    parents: dict[int, list[torch.nn.Module]] = {}
+    for module in modules:
+        for child in _inside(module, "_modules"):
+            parents.setdefault(id(child), []).append(module)
+    ahead = [module for module in modules if any(id(tensor) in wanted for tensor in _inside(module, "_parameters"))]
+    seen: set[int] = set()
+    roots = []
+    while ahead:
+        module = ahead.pop()
+        if id(module) not in seen:
+            seen.add(id(module))
+            above = parents.get(id(module), [])
+            ahead.extend(above)
+            roots += [] if above else [module]
+    return roots
+
+
+def _inside(module: torch.nn.Module, kind: str) -> Iterable[Any]:
+    """Parameters or children of a module; one that was made without `__init__` has none."""
+    return [item for item in module.__dict__.get(kind, {}).values() if item is not None]
+
+
+def _held(module: torch.nn.Module) -> set[int]:
+    return {id(tensor) for tensor in module.parameters()}
+
+
+def _names(modules: Sequence[torch.nn.Module]) -> list[str]:
+    """What the script calls them: the variable's name where one is found, else the class's."""
+    names: list[str] = []
+    for module in modules:
+        name = plain = _variable(module) or type(module).__name__.lower()
+        number = 1
+        while name in names:
+            number += 1
+            name = f"{plain}{number}"
+        names.append(name)
+    return names
+
+
+def _variable(module: torch.nn.Module) -> str | None:
+    frame = sys._getframe()
+    while frame is not None:
+        if not frame.f_globals.get("__name__", "").startswith(("normkit.", "torch.")):
+            for name, value in frame.f_locals.items():
+                if value is module and not name.startswith("_"):
+                    return name
+        frame = frame.f_back  # type: ignore[assignment]  # the outermost frame has none
+    return None
