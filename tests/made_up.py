@@ -45,6 +45,7 @@ class MadeUp:
     meta: dict = field(default_factory=dict)
     scalars: dict = field(default_factory=dict)
     path: Path = Path("runs/made-up.norms")
+    taken: dict = field(default_factory=dict)
 
     @property
     def tensors(self):
@@ -55,7 +56,12 @@ class MadeUp:
         return 1.7e9 + np.asarray(self.steps, dtype=float)
 
     def sums(self, quantity):
-        """[records][7][tensors]"""
+        """[records][7][tensors], taken once: change the arrays before the first look."""
+        if quantity not in self.taken:
+            self.taken[quantity] = self._sums(quantity)
+        return self.taken[quantity]
+
+    def _sums(self, quantity):
         rows = {"weight": self.weights, "grad": self.grads, "update": self.updates}[quantity]
         out = np.full((len(self.steps), 7, len(self.params)), np.nan)
         for k, arrays in enumerate(rows):
@@ -66,8 +72,7 @@ class MadeUp:
     def matrix(self, norm="l2", quantity="weight"):
         counts = np.array([max(param.count, 1) for param in self.params], dtype=float)
         with np.errstate(invalid="ignore"):
-            values = [FORMULAS[norm](s, counts) for s in self.sums(quantity)]
-        return np.array(values).reshape(len(self.steps), len(self.params))
+            return FORMULAS[norm](self.sums(quantity).transpose(1, 0, 2), counts)
 
     def scalar(self, name):
         if name not in self.scalars:

@@ -124,8 +124,7 @@ REFUSED = {
     "another role than asked": (["scale", "conv*"], "matches 4 parameters, none with role scale; add the role"),
     "frozen": (
         "encoder.frozen.*",
-        "select='encoder.frozen.*' matches 1 parameter, which is frozen; add 'all' to take frozen ones, "
-        "as in select=['all', 'encoder.frozen.*']",
+        "matches 1 parameter, which is frozen; add 'all' to take frozen ones, as in select=['all', 'encoder.frozen.*']",
     ),
     "a class of another role": (BatchNorm2d, "select=BatchNorm2d matches 3 parameters, none with role kernel"),
     "a class not there": (
@@ -161,7 +160,9 @@ def test_select_refuses_a_layer_instead_of_its_class():
 
     class Dense(Module): ...
 
-    with pytest.raises(ArgumentError, match=r"select=Dense\(...\) is a layer; give the class Dense, or the name of this"):
+    with pytest.raises(
+        ArgumentError, match=r"select=Dense\(...\) is a layer; give the class Dense, or the name of this"
+    ):
         select(PARAMS, Dense(), default="kernel")
 
 
@@ -182,7 +183,9 @@ def test_a_role_of_frozen_parameters_only_is_refused_and_names_all():
 
 
 def test_a_name_of_a_buffer_under_record_asks_for_its_role():
-    with pytest.raises(ArgumentError, match=r"matches 1 parameter, none trainable; add the role, as in select=\['buffer'"):
+    with pytest.raises(
+        ArgumentError, match=r"matches 1 parameter, none trainable; add the role, as in select=\['buffer'"
+    ):
         select(PARAMS, "running_*", default="trainable")
 
 
@@ -199,7 +202,9 @@ def test_a_class_is_found_by_its_name_where_the_class_itself_is_not_known():
 
 
 def test_parts_and_the_effective_weight_are_told_apart_by_name():
-    parts = [param(f"conv.weight{end}", "kernel", part=part) for end, part in (("", "effective"), (".g", "g"), (".v", "v"))]
+    parts = [
+        param(f"conv.weight{end}", "kernel", part=part) for end, part in (("", "effective"), (".g", "g"), (".v", "v"))
+    ]
     assert names_of("conv.weight", params=parts) == ["conv.weight"]
     assert names_of("*.g", params=parts) == ["conv.weight.g"]
     assert names_of("conv.*", params=parts) == ["conv.weight", "conv.weight.g", "conv.weight.v"]
@@ -220,9 +225,8 @@ def test_explain_prints_aligned_columns_and_a_summary():
     lines = str(select(PARAMS, None, default="kernel").explain()).splitlines()
     assert len(lines) == len(PARAMS) + 2
     assert len({line.index(" + ") if " + " in line else line.index(" - ") for line in lines[1:-1]}) == 1
-    assert lines[-1] == (
-        "4 of 13 parameters chosen; not: 4 role bias, 1 role embedding, 1 role scale, 1 role buffer, 1 role other, 1 frozen"
-    )
+    left = "4 role bias, 1 role embedding, 1 role scale, 1 role buffer, 1 role other, 1 frozen"
+    assert lines[-1] == f"4 of 13 parameters chosen; not: {left}"
 
 
 def test_explain_folds_repeated_layers_of_a_large_model():

@@ -13,7 +13,9 @@ import pytest
 from sources import ROOT, Source, parameters, public_functions, source, sources
 
 MOST_LINES = 300
-LONGER: dict[str, str] = {}  # path from the root -> why that file may be longer
+LONGER: dict[str, str] = {  # path from the root -> why that file may be longer
+    "src/normkit/ops/kernels.py": "a compiled kernel is kept while the one file it stands in is unchanged: no second file",
+}
 
 FOLDERS = ("src", "tests", "tools", "benchmarks", "examples")
 BANNED = {"norm", "axis", "dim"}

@@ -12,8 +12,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
-__version__ = "0.1.0"
-
 if TYPE_CHECKING:
     from normkit.errors import ArgumentError, FileError, ModelError, NormkitError, StateError
     from normkit.norms import norm, stats
@@ -59,6 +57,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("normkit")
     if name not in _HOMES:
         raise AttributeError(f"module 'normkit' has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import index
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsIndex, cast
 
 from normkit.errors import ArgumentError
 
@@ -32,14 +32,14 @@ def kept_axes(per: Per, shape: Sequence[int], param: Param | None = None) -> tup
         return _named(per, shape, param)
     given = per if isinstance(per, Sequence) else (per,)
     if not all(hasattr(axis, "__index__") and not isinstance(axis, bool) for axis in given):
-        raise ArgumentError(f"per is {per!r}; it must be 'tensor', 'out', 'in', or the number(s) of the axes kept.")
-    axes = [index(axis) for axis in given]
+        raise ArgumentError(f"per is {per!r}; it must be 'tensor', 'out', 'in', or the number(s) of the axes kept")
+    axes = [index(cast(SupportsIndex, axis)) for axis in given]
     for axis in axes:
         if not -len(shape) <= axis < len(shape):
-            raise ArgumentError(f"per is {per!r}, and an array of shape {tuple(shape)} has no axis {axis}.")
+            raise ArgumentError(f"per is {per!r}, and an array of shape {tuple(shape)} has no axis {axis}")
     kept = tuple(axis % len(shape) for axis in axes)
     if len(set(kept)) < len(kept):
-        raise ArgumentError(f"per is {per!r}, which names an axis of shape {tuple(shape)} twice; name each once.")
+        raise ArgumentError(f"per is {per!r}, which names an axis of shape {tuple(shape)} twice; name each once")
     return kept
 
 
@@ -47,13 +47,13 @@ def _named(per: str, shape: Sequence[int], param: Param | None) -> tuple[int, ..
     if per == "tensor":
         return ()
     if per not in ("out", "in"):
-        raise ArgumentError(f"per is {per!r}; it must be 'tensor', 'out', 'in', or the number(s) of the axes kept.")
+        raise ArgumentError(f"per is {per!r}; it must be 'tensor', 'out', 'in', or the number(s) of the axes kept")
     if param is None:
         raise ArgumentError(
-            f"per is {per!r}, but an array of shape {tuple(shape)} does not say which axes these are; give their numbers."
+            f"per is {per!r}, but an array of shape {tuple(shape)} does not say which these are: give axis numbers"
         )
     axes = param.out_axes if per == "out" else param.in_axes
     if axes is None:
         layer = param.layer or "its layer"
-        raise ArgumentError(f"per is {per!r}, but {layer} does not say which axes of {param.name} these are.")
+        raise ArgumentError(f"per is {per!r}, but {layer} does not say which axes of {param.name} these are")
     return axes

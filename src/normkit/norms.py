@@ -104,7 +104,7 @@ def norm(x: Any, kind: str = "l2", per: Per = "tensor") -> float | Floats:
     kept = kept_axes(per, tuple(x.shape))
     if kind in OPERATOR_NORMS:
         if kept:
-            raise ArgumentError(f"{kind} was asked with per={per!r}; it is a norm of a whole matrix: use per='tensor'.")
+            raise ArgumentError(f"{kind} was asked with per={per!r}; it is a norm of a whole matrix: use per='tensor'")
         return OPERATOR_NORMS[kind](x)
     if not kept:
         return float(_norms(ops, kind, ops.matrix_of_sums([x]), x, ())[0])
@@ -138,7 +138,7 @@ def from_sums(matrix: Matrix, counts: Any, kind: str) -> Floats:
     name = canonical(kind)
     if name not in NORMS:
         raise ArgumentError(
-            f"{name} does not follow from sums; it needs the array: the kinds that do are {_listed(NORMS)}."
+            f"{name} does not follow from sums; it needs the array: the kinds that do are {_listed(NORMS)}"
         )
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         return np.asarray(NORMS[name](matrix, np.asarray(counts, dtype=np.float64)), dtype=np.float64)
@@ -157,14 +157,14 @@ def canonical(kind: object) -> str:
         if name in KINDS:
             return name
         near = _MEANT.get(name) or next(iter(get_close_matches(name, [*KINDS, *ALIASES], 1)), None)
-        hint = f" Did you mean {near!r}?" if near else ""
-        raise ArgumentError(f"{kind!r} is not the name of a norm; the names are {_listed(KINDS)}.{hint}")
+        hint = f"did you mean {near!r}? " if near else ""
+        raise ArgumentError(f"{kind!r} is not the name of a norm; {hint}the names are {_listed(KINDS)}")
     if not isinstance(kind, int | float):
-        raise ArgumentError(f"kind is {kind!r}; it must be the name of a norm: {_listed(KINDS)}.")
+        raise ArgumentError(f"kind is {kind!r}; it must be the name of a norm: {_listed(KINDS)}")
     meant = _MEANT_BY_NUMBER.get(kind, "one by its name")
     raise ArgumentError(
         f"kind is {kind!r}, and such a number means different norms for vectors and matrices: say {meant}; "
-        f"the names are {_listed(KINDS)}."
+        f"the names are {_listed(KINDS)}"
     )
 
 
@@ -175,7 +175,7 @@ def _listed(names: Sequence[str] | dict[str, Any]) -> str:
 
 def _norm_of_stats(stats: Stats, kind: str, per: Per) -> float:
     if per != "tensor":
-        raise ArgumentError(f"per is {per!r}, but a Stats has no axes: use per='tensor', or give the array.")
+        raise ArgumentError(f"per is {per!r}, but a Stats has no axes: use per='tensor', or give the array")
     return float(from_sums(to_matrix([stats]), [stats.count], kind)[0])
 
 

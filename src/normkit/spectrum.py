@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -69,8 +69,7 @@ def singular_values(w: Any) -> NDArray[np.float64]:
         return np.array([np.nan])
     if not values.size:
         return np.zeros(0)
-    sigma: NDArray[np.float64] = np.linalg.svd(values, compute_uv=False)
-    return sigma
+    return cast("NDArray[np.float64]", np.linalg.svd(values, compute_uv=False))
 
 
 def matrix(w: Any, out_axes: Sequence[int], in_axes: Sequence[int]) -> NDArray[np.float64]:
@@ -93,7 +92,7 @@ def _matrix_of_numbers(w: Any) -> NDArray[np.float64]:
     values: NDArray[np.float64] = ops_of(w).as_float64(w)
     if values.ndim != 2:
         raise ArgumentError(
-            f"An array of shape {values.shape} was given where a matrix was expected; reshape it to [out][in], "
-            "or use normkit.norms on the model, which knows the axes."
+            f"an array of shape {values.shape} was given where a matrix was expected; reshape it to [out][in], "
+            "or use normkit.norms on the model, which knows the axes"
         )
     return values

@@ -7,10 +7,10 @@ import inspect
 import pytest
 
 torch = pytest.importorskip("torch")
-from torch import nn  # noqa: E402
+from torch import nn
 
-from normkit.torch.layers import kind_of  # noqa: E402
-from normkit.torch.walk import walk  # noqa: E402
+from normkit.torch.layers import kind_of
+from normkit.torch.walk import walk
 
 # How to build each class of torch.nn that needs arguments; what is missing here and needs some is found by the test.
 ARGUMENTS = {
@@ -35,7 +35,7 @@ ARGUMENTS = {
     "MultiheadAttention": (4, 2),
     "TransformerEncoderLayer": (4, 2, 8),
     "TransformerDecoderLayer": (4, 2, 8),
-    "Transformer": (4, 2, 1, 1, 8),
+    "Transformer": (4, 2, 1, 1, 8, 0.1, "relu", None, None, 1e-5, True),
     **{f"BatchNorm{n}d": (4,) for n in (1, 2, 3)},
     **{f"InstanceNorm{n}d": (4, 1e-5, 0.1, True) for n in (1, 2, 3)},
     "SyncBatchNorm": (4,),
@@ -45,7 +45,7 @@ ARGUMENTS = {
     "GroupNorm": (2, 4),
     "LayerNorm": ((3, 4),),
     "RMSNorm": (4,),
-    "AdaptiveLogSoftmaxWithLoss": (8, 20, [5, 10]),
+    "AdaptiveLogSoftmaxWithLoss": (16, 20, [5, 10], 2.0),
     "LinearCrossEntropyLoss": (3, 4),
 }
 

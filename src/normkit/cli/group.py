@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from difflib import get_close_matches
 from importlib import import_module
-from importlib.metadata import version
 
 import click
 
@@ -26,6 +26,14 @@ class Group(click.Group):
             return None
         command: click.Command = import_module(f"normkit.cli.{cmd_name}").command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        close = get_close_matches(args[0], COMMANDS, n=1)
+        if args[0] not in COMMANDS and close:
+            ctx.fail(f"No such command {args[0]!r}; did you mean {close[0]!r}?")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; say our own errors in one line."""
@@ -51,7 +59,7 @@ def leave_the_pipe() -> None:
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version("normkit"), prog_name="normkit", message="%(prog)s %(version)s")
+@click.version_option(package_name="normkit", prog_name="normkit", message="%(prog)s %(version)s")
 def group() -> None:
     """Record the weight norms of a training run, and look at them.
 

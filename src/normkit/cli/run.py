@@ -5,23 +5,16 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
 
 import click
 
 from normkit.cli.outlet import put
 from normkit.cli.script import Outcome, Script, prepare
+from normkit.cli.watch import Watch
 
 
-class Session(Protocol):
-    """The watch over optimizers, as the door gives it."""
-
-    def close(self, end: str) -> Path | None: ...
-
-
-class When(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
+class WhenType(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
     """A number of optimizer steps, or "auto"."""
 
     name = "N|auto"
@@ -30,24 +23,36 @@ class When(click.ParamType):  # type: ignore[type-arg]  # generic in newer versi
         """`value` as an int of at least 1, or "auto"; anything else is a usage error that names it."""
         text = str(value)
         if text == "auto":
-            return text
+            return "auto"
         if not text.isdecimal() or int(text) < 1:
             self.fail(f"{text!r} is neither a number of steps of at least 1 nor 'auto'", param, ctx)
         return int(text)
 
 
-@click.command(context_settings={"allow_interspersed_args": False})
+class Run(click.Command):
+    """Says where the script's own options belong, when one stands before the script."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            option = error.option_name
+            ctx.fail(f"No such option {option!r}; options of the script stand behind it: run train.py {option} ...")
+
+
+@click.command(cls=Run, context_settings={"allow_interspersed_args": False})
 @click.option("--to", metavar="PATH", help="The recording to make. Default: runs/<script>-<date>-<time>.norms")
 @click.option(
     "--every",
-    type=When(),
+    type=WhenType(),
+    metavar="N|auto",
     default="auto",
     help="Record each N-th optimizer step. Default: auto, the first 100 and then every 10th, under 1 % of the time.",
 )
 @click.argument("script", metavar="SCRIPT")
 @click.argument("arguments", nargs=-1, metavar="[ARGUMENTS]...", type=click.UNPROCESSED)
 def command(to: str | None, every: int | str, script: str, arguments: tuple[str, ...]) -> None:
-    """Run a training script and record the weight norms of the model it trains.
+    """Run a training script and record its weight norms.
 
     The script needs no change: any PyTorch optimizer is noticed. What stands behind SCRIPT is the script's own;
     options of normkit stand before it. The exit code is the script's; what normkit says goes to stderr.
@@ -57,22 +62,12 @@ def command(to: str | None, every: int | str, script: str, arguments: tuple[str,
 
 def recorded(script: Script, *, to: str | None, every: int | str) -> int:
     """Run the script with every optimizer watched; its exit code."""
-    session = armed(to=to, every=every)
+    watch = Watch(to=to, every=every)
     owner = os.getpid()
     outcome = script.run()
     if os.getpid() == owner:  # a child that the script forked comes by here as well
-        put(farewell(session.close(outcome.end) if session else None, outcome), err=True)
+        put(farewell(watch.close(outcome.end), outcome), err=True)
     return outcome.code
-
-
-def armed(*, to: str | None, every: int | str) -> Session | None:
-    """The watch over optimizers; None where PyTorch is not installed, for the script may do without."""
-    if find_spec("torch") is None:
-        return None
-    from normkit.torch.run import arm
-
-    session: Session = arm(to=to, every=every)
-    return session
 
 
 def farewell(path: Path | None, outcome: Outcome) -> str:

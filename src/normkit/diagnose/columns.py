@@ -48,6 +48,7 @@ class Columns:
         self.steps = np.asarray(source.steps, dtype=np.int64)
         self.meta = source.meta
         self._matrices: dict[tuple[str, str], Matrix] = {}
+        self._present: dict[str, Flags] = {}
 
     @classmethod
     def of(cls, source: Source | Columns) -> Columns:
@@ -70,7 +71,9 @@ class Columns:
 
     def present(self, quantity: str = "weight") -> Flags:
         """[records][tensors]: was there one? (A tensor full of NaN is there: its entries were counted.)"""
-        return ~np.isnan(self.matrix("nonfinite", quantity))
+        if quantity not in self._present:
+            self._present[quantity] = ~np.isnan(self.matrix("nonfinite", quantity))
+        return self._present[quantity]
 
     @property
     def trained(self) -> Flags:

@@ -34,6 +34,4 @@ def ops_of(x: object) -> ModuleType:
         if library in _DRAWERS:
             return import_module(f"normkit.ops.{library}")
     given = f"{type(x).__module__}.{type(x).__qualname__}".removeprefix("builtins.")
-    raise ArgumentError(
-        f"An array was expected, of {' or '.join(_DRAWERS)}, and a {given} was given; convert it first."
-    )
+    raise ArgumentError(f"an array was expected, of {' or '.join(_DRAWERS)}, and a {given} was given; convert it first")

@@ -1,7 +1,7 @@
 """Sums of dense blocks of memory on the CPU, whichever library made them.
 
-A `Table` says where the blocks lie. The work is cut into segments, bunched into units of similar size, and claimed unit by
-unit by the threads of an own pool; the compiled loops are in `kernels`, which is imported when first needed.
+A `Table` says where the blocks lie. The work is cut into segments, bunched into units of similar size, and claimed unit
+by unit by the threads of an own pool; the compiled loops are in `kernels`, which is imported when first needed.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
 
 KINDS = {"float64": 0, "float32": 1, "float16": 2, "bfloat16": 3}
+STORED_AS = (np.float64, np.float32, np.uint16, np.int16)  # what the kernels see: half precision as integers
 ITEMSIZES = np.array([8, 4, 2, 2])
 
 SEGMENT = 2**18  # elements of one accumulation
@@ -49,7 +50,8 @@ class Table:
 
     @cached_property
     def present(self) -> NDArray[np.bool_]:
-        return self.addresses != 0
+        present: NDArray[np.bool_] = self.addresses != 0
+        return present
 
     @cached_property
     def plans(self) -> list[Plan]:
@@ -94,7 +96,7 @@ def _units(lengths: Ints) -> Ints:
     return np.concatenate([[0], np.flatnonzero(np.diff(bunch)) + 1, [len(lengths)]])
 
 
-# --- the three passes ---------------------------------------------------------------------------------------------------
+# --- the three passes ------------------------------------------------------------------------------------------------
 
 
 def sums(w: Table) -> Matrix:
@@ -130,19 +132,26 @@ def step_sums(w: Table, old: Table) -> tuple[Matrix, Matrix]:
 
 
 def _run(kernel: str, rows: int, table: Table, addresses: Sequence[Ints]) -> Matrix:
-    from normkit.ops import kernels
+    from normkit.ops.compiling import compiled
 
     matrix = np.full((rows, len(table)), np.nan)
     matrix[:, table.present & (table.counts == 0)] = 0.0
-    stacked = np.stack(addresses)
+    places = np.stack(addresses)
     for plan in table.plans:
-        call = kernels.compiled(getattr(kernels, kernel), plan.kind)
-        like = np.empty(0, kernels.STORED_AS[plan.kind])
-        claimed = np.zeros(1, np.int64)
-        out = np.empty((rows, plan.segments.shape[1]))
-        _share(lambda: call(like, stacked, plan.segments, plan.units, claimed.ctypes.data, out), plan)  # noqa: B023
-        matrix[:, plan.columns] = _merge(out, plan)
+        columns = _run_plan(compiled(kernel, plan.kind), rows, plan, places)
+        if len(plan.columns) == len(table):
+            return columns
+        matrix[:, plan.columns] = columns
     return matrix
+
+
+def _run_plan(call: Callable[..., None], rows: int, plan: Plan, places: Ints) -> Matrix:
+    """[rows][columns of the plan]; every thread claims units until none is left."""
+    like = np.empty(0, STORED_AS[plan.kind])
+    claimed = np.zeros(1, np.int64)
+    out = np.empty((rows, plan.segments.shape[1]))
+    _share(lambda: call(like, places, plan.segments, plan.units, claimed.ctypes.data, out), plan)
+    return _merge(out, plan)
 
 
 _LARGEST = (3, 9)  # rows that merge by maximum
@@ -158,7 +167,7 @@ def _merge(out: Matrix, plan: Plan) -> Matrix:
     return merged
 
 
-# --- threads ------------------------------------------------------------------------------------------------------------
+# --- threads ---------------------------------------------------------------------------------------------------------
 
 _pools: dict[int, ThreadPoolExecutor] = {}  # by process: the threads of a parent do not live in a forked child
 
@@ -169,7 +178,7 @@ def threads() -> int:
     if given is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not given.strip().isdecimal() or int(given) < 1:
-        raise ArgumentError(f"NORMKIT_THREADS is {given!r}; it must be a whole number of threads, 1 or more.")
+        raise ArgumentError(f"NORMKIT_THREADS is {given!r}; it must be a whole number of threads, 1 or more")
     return int(given)
 
 

@@ -49,13 +49,13 @@ def _readable(x: Array) -> Array:
     """`x` in one of the kernel's formats and the machine's byte order; exact for everything up to 53 bits."""
     if x.dtype.kind == "c":
         raise ArgumentError(
-            f"An array of {x.dtype.name} was given; norms here are of real numbers: pass abs(x), or both parts."
+            f"an array of {x.dtype.name} was given; norms here are of real numbers: pass abs(x), or both parts"
         )
     if x.dtype.name in cpu.KINDS:
         return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
     if x.dtype.kind in "biuf" or x.dtype.name.startswith(("float8", "float6", "float4", "int", "uint")):
         return x.astype(np.float64)
-    raise ArgumentError(f"An array of {x.dtype} was given; an array of numbers was expected.")
+    raise ArgumentError(f"an array of {x.dtype} was given; an array of numbers was expected")
 
 
 def _dense(x: Array) -> Array:

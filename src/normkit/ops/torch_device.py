@@ -6,7 +6,7 @@ Where the device has no float64 (MPS), sums are float32 and right to 1e-6.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -22,15 +22,15 @@ class Parcel:
 
     def __init__(self, packed: Tensor) -> None:
         self._packed = packed
-        self._event: torch.cuda.Event | None = None
+        self._event: Any = None
         if packed.device.type == "cuda":
             self._packed = torch.empty(packed.shape, dtype=packed.dtype, pin_memory=True)
             self._packed.copy_(packed, non_blocking=True)
-            self._event = torch.cuda.Event()
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._event.record(torch.cuda.current_stream(packed.device))
 
     def ready(self) -> bool:
-        return self._event is None or self._event.query()
+        return self._event is None or bool(self._event.query())
 
     def wait(self) -> Matrix:
         if self._event is not None:

@@ -58,8 +58,11 @@ def read_rows(
     for seq, step, length, part in con.execute(query, (first * line + 1, (stop - first) * line, number)):
         if seq not in place:
             continue  # superseded, or written after the index was read
-        rows = _checked(part, length, layout.width, f"the {quantity} sums of record {seq} (step {step})")
-        rows = rows.reshape(-1, layout.width) if layout.width else rows.reshape(0, 0)
+        what = f"the {quantity} sums of record {seq} (step {step})"
+        flat = _checked(
+            b"" if length == 0 else part, length, layout.width, what
+        )  # SQLite cuts NULL out of an empty blob
+        rows = flat.reshape(-1, max(layout.width, 1))
         for i, row in enumerate(wanted):
             if row - first < len(rows):
                 out[i, place[seq]] = rows[row - first]

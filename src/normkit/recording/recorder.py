@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import datetime
-import platform
-import socket
 import sys
-import warnings
 import weakref
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,10 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import normkit
 from normkit import diagnose
 from normkit.errors import ArgumentError, StateError
 from normkit.readers.recording import load
+from normkit.recording.about import common_meta, now, warn_once
 from normkit.recording.packet import Packet
 from normkit.recording.schedule import Schedule
 from normkit.store.paths import new_path
@@ -37,6 +33,7 @@ class Recorder:
 
     path      the file, or None where nothing is recorded (ranks other than 0)
     steps     optimizer steps counted so far
+    records   steps recorded so far, step 0 among them
     findings  what was found, after `close()`
     """
 
@@ -61,7 +58,7 @@ class Recorder:
         self._quiet = quiet
         self._epoch: int | None = None
         self._writer: Writer | None = None
-        self._layout = -1
+        self._layout = self._last_step = -1
         self._pending: deque[Packet] = deque()
         self._newest: Packet | None = None
         if enabled:
@@ -159,7 +156,8 @@ class Recorder:
             reading = packet.reading()
             if reading is not None:
                 packet.seq = self._writer.put(reading)
-                self.records += 1
+                self.records += reading.step != self._last_step
+                self._last_step = reading.step
 
     def _attach(self, packet: Packet, numbers: dict[str, float], lates: dict[str, Any]) -> None:
         if packet.seq is None:
@@ -194,7 +192,7 @@ class Recorder:
 
     def _final_meta(self, end: str) -> dict[str, Any]:
         return {
-            "finished": _now(),
+            "finished": now(),
             "end": end,
             "steps": self.steps,
             "records": self.records,
@@ -267,31 +265,6 @@ def diagnose_open(writer: Writer) -> list[Finding]:
     """Findings of the file that `writer` still holds."""
     writer.flush()
     return list(diagnose.findings(load(writer.path)))
-
-
-def common_meta() -> dict[str, Any]:
-    """What every recording says of the process that made it."""
-    return {
-        "normkit": normkit.__version__,
-        "python": platform.python_version(),
-        "host": socket.gethostname(),
-        "argv": sys.argv[:100],
-        "script": sys.argv[0] if sys.argv else "",
-        "started": _now(),
-    }
-
-
-def warn_once(message: str) -> None:
-    """A RuntimeWarning that cannot become an exception in somebody's training."""
-    try:
-        warnings.warn(message, RuntimeWarning, stacklevel=3)
-    except RuntimeWarning:
-        with contextlib.suppress(OSError, ValueError):
-            print(f"normkit: {message}", file=sys.stderr)
-
-
-def _now() -> str:
-    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def _close_at_exit(recorder: weakref.ref[Recorder]) -> None:

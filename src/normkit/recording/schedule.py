@@ -12,7 +12,8 @@ from normkit.errors import ArgumentError
 from normkit.types import Every, When
 
 AUTO = Every(10, first=100)
-FREE_RECORDS = 2  # "auto" takes so many steps before it asks what they cost: a two-step trial shall show something
+FREE_RECORDS = 2  # "auto" takes so many steps before it asks what they cost: a two-step trial shall show something,
+FREE_SECONDS = 0.02  # and so much time in all, which nobody notices: a tutorial's run of a second shall show more
 
 
 class Schedule:
@@ -20,7 +21,7 @@ class Schedule:
 
     `overhead` is a share of the training time (0.01 = 1 %): with every="auto" a step is passed over while the time
     spent on recording so far is above that share of the time spent on training so far. The other forms are obeyed
-    whatever they cost.
+    whatever they cost. Nothing is passed over before recording has taken 20 ms in all.
 
     Raises: ArgumentError for any other `every`, and unless 0 < overhead <= 1.
     """
@@ -102,7 +103,7 @@ class Schedule:
             return True
         training = time.perf_counter() - self._began - self._spent
         expected = self._spent * (self._taken + 1) / max(self._taken, 1)
-        return expected <= self.overhead * training
+        return expected <= max(self.overhead * training, FREE_SECONDS)
 
 
 def _rule(every: Any) -> Every | None:

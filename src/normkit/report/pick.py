@@ -20,7 +20,7 @@ def pick(
     """Rows to show and rows to count only.
 
     `every` shows each tensor by itself. Above `FOLDS_ABOVE` tensors siblings are folded, as little as leaves `MOST`
-    rows. Of biases and buffers the longest two are shown, unless the table is short or they were selected.
+    rows. Of biases and buffers the two that moved farthest are shown, unless the table is short or they were selected.
     """
     wanted = None if select is None else set(select)
     members = _in_order(columns, [n for n, name in enumerate(columns.tensors) if wanted is None or name in wanted])
@@ -42,8 +42,8 @@ def hide(rows: Sequence[Row], keep_all: bool) -> tuple[list[Row], list[Row]]:
     hidden: list[Row] = []
     for role in CALM:
         calm = [row for row in rows if row.params[0].role == role and math.isfinite(row.last)]
-        longest = sorted(calm, key=lambda row: -row.last)[:SHOWN]
-        hidden += [row for row in calm if row not in longest]
+        moved = sorted(calm, key=lambda row: -abs(row.last - row.first))[:SHOWN]
+        hidden += [row for row in calm if row not in moved]
     out = {id(row) for row in hidden}
     return [row for row in rows if id(row) not in out], hidden
 

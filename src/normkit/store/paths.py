@@ -50,7 +50,7 @@ def _wanted(to: str | os.PathLike[str] | None, script: str | None) -> Path:
         return Path(FOLDER, f"{script or script_name()}-{time.strftime('%Y%m%d-%H%M')}{SUFFIX}")
     given = os.fspath(to)
     path = Path(given).expanduser()
-    if path.is_dir() or given.endswith(("/", os.sep)) or not path.name:
+    if os.path.isdir(path) or given.endswith(("/", os.sep)) or not path.name:
         example = path / f"mine{SUFFIX}"
         raise FileError(f"to={given!r} is a directory; give the name of a file, such as {str(example)!r}")
     return path if path.suffix.lower() == SUFFIX else path.with_name(path.name + SUFFIX)
@@ -69,9 +69,9 @@ def script_name() -> str:
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise FileError(
-            f"the folder {str(folder)!r} for the recording cannot be made ({error.strerror}); give another path by to="
+            f"the folder {str(folder)!r} for the recording cannot be made ({_cause(error)}); give another path by to="
         ) from None
 
 
@@ -80,8 +80,12 @@ def _reserve(path: Path) -> bool:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except FileExistsError:
         return False
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise FileError(
-            f"the recording {str(path)!r} cannot be made ({error.strerror}); give another path by to="
+            f"the recording {str(path)!r} cannot be made ({_cause(error)}); give another path by to="
         ) from None
     return True
+
+
+def _cause(error: OSError | ValueError) -> str:
+    return getattr(error, "strerror", None) or str(error)

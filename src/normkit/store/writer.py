@@ -21,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
 
-from normkit.store import file, jobs
+from normkit.store import file, forks, jobs
 from normkit.types import Finding, Param, Reading
 
 HOLD = 0.25  # seconds for which the newest row waits for its scalars, and for which a batch gathers
@@ -78,6 +78,7 @@ class Writer:
         self._idle = False
         self._asked = self._serving = self._answered = 0  # calls of flush()
         self._closing = False
+        self._inside = forks.guard()
         lock = threading.RLock()  # re-entrant: a garbage collection inside a call may close another recorder
         self._ready = threading.Condition(lock)  # the thread waits here for work,
         self._room = threading.Condition(lock)  # the caller for space
@@ -225,7 +226,8 @@ class Writer:
             closing = self._gather()
             self._commit()
         self.dropped += sum(isinstance(job, jobs.Row) for job in self._batch)
-        file.finish(self._con)
+        with self._inside:
+            file.finish(self._con)
 
     def _gather(self) -> bool:
         """Move what is queued into the batch; True when it is the last one."""
@@ -254,7 +256,8 @@ class Writer:
         """Write the batch in one transaction; keep it where the disk may recover."""
         try:
             if self._batch:
-                file.write(self._con, self._batch)
+                with self._inside:
+                    file.write(self._con, self._batch)
             self._failing = False
         except (sqlite3.OperationalError, OSError) as error:
             self._fail(error)
@@ -274,6 +277,7 @@ class Writer:
         """The batch without the job that cannot be written, whatever the disk does."""
         for job in self._batch:
             try:
-                file.write(self._con, [job])
+                with self._inside:
+                    file.write(self._con, [job])
             except Exception:  # its cause is in `error` already
                 self.dropped += isinstance(job, jobs.Row)

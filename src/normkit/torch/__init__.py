@@ -8,7 +8,7 @@ nk.explain(model, select=...)   which parameters a rule takes, and why
 from __future__ import annotations
 
 from normkit.torch.look import explain, norms
-from normkit.torch.record import TorchRecorder, record
+from normkit.torch.recorder import TorchRecorder, record
 from normkit.types import Every
 
 __all__ = ["Every", "TorchRecorder", "explain", "norms", "record"]

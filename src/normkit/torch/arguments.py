@@ -18,11 +18,11 @@ def sort_out(model: Any, optimizer: Any) -> tuple[torch.nn.Module | None, list[t
         model, optimizer = None, model
     if model is None and optimizer is None:
         raise ArgumentError("record(): expected a model, an optimizer, or both, as in nk.record(model, optimizer)")
-    joined = None if model is None else _join(model)
+    whole = None if model is None else joined(model)
     optimizers = [] if optimizer is None else _optimizers(optimizer)
-    if joined is not None and optimizers:
-        _check_overlap(joined, optimizers)
-    return joined, optimizers
+    if whole is not None and optimizers:
+        _check_overlap(whole, optimizers)
+    return whole, optimizers
 
 
 def _is_optimizer(thing: Any) -> bool:
@@ -55,7 +55,8 @@ def _unwrapped(optimizer: Any) -> torch.optim.Optimizer:
     return optimizer
 
 
-def _join(model: Any) -> torch.nn.Module:
+def joined(model: Any) -> torch.nn.Module:
+    """One module of what was given: itself, or a holder of several under their names."""
     if isinstance(model, torch.nn.Module):
         return model
     if isinstance(model, Mapping):

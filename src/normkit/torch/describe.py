@@ -53,6 +53,6 @@ def _plain_value(value: Any) -> Any:
 
 def rank() -> int:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.getrank()
+        return int(torch.distributed.get_rank())
     rank = os.environ.get("RANK", "0")
     return int(rank) if rank.isdigit() else 0

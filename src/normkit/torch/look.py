@@ -10,7 +10,7 @@ from normkit.errors import ArgumentError
 from normkit.groups import Per, kept_axes
 from normkit.norms import canonical, from_sums, norm
 from normkit.ops import torch as ops
-from normkit.select import Selection
+from normkit.select import Explanation
 from normkit.select import select as select_params
 from normkit.spectrum import OPERATOR_NORMS, matrix
 from normkit.torch.walk import Located, walk
@@ -50,12 +50,12 @@ def norms(
     return {item.param.name: _one(item, name, per) for item in taken}
 
 
-def explain(model: torch.nn.Module | torch.optim.Optimizer, select: Any = None) -> Selection:
+def explain(model: torch.nn.Module | torch.optim.Optimizer, select: Any = None) -> Explanation:
     """Which parameters `select` takes and why; print it.
 
     Raises: ArgumentError for a rule that matches nothing.
     """
-    return select_params([item.param for item in _located(model)], select, default="trainable")
+    return select_params([item.param for item in _located(model)], select, default="trainable").explain()
 
 
 def tensor_of(item: Located) -> torch.Tensor:

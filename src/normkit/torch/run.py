@@ -5,16 +5,22 @@ from __future__ import annotations
 import gc
 import sys
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from normkit.recording.recorder import warn_once
-from normkit.torch.record import TorchRecorder, record
+from normkit.recording.about import warn_once
+from normkit.torch.arguments import joined
+from normkit.torch.recorder import TorchRecorder, begin
 from normkit.types import When
+
+ALONE = 200  # steps of one optimizer while the one that counts makes none
+
+Owners = weakref.WeakKeyDictionary[torch.optim.Optimizer, TorchRecorder | None]
 
 
 def arm(*, to: str | Path | None = None, every: When = "auto") -> Session:
@@ -25,14 +31,16 @@ def arm(*, to: str | Path | None = None, every: When = "auto") -> Session:
 class Session:
     """The recordings of one run of a script.
 
-    The first optimizer that steps begins one, together with all other optimizers that exist by then. An optimizer
-    made later begins another.
+    The first optimizer that steps begins one, together with all others that exist by then: it counts the steps. An
+    optimizer made later begins another, and so does one that steps `ALONE` times while the counting one rests, as
+    where several models were made first and are then trained one after the other.
     """
 
     def __init__(self, *, to: str | Path | None, every: When) -> None:
         self.recorders: list[TorchRecorder] = []
         self._to, self._every = to, every
-        self._known: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()
+        self._owner: Owners = weakref.WeakKeyDictionary()
+        self._alone: weakref.WeakKeyDictionary[torch.optim.Optimizer, tuple[int, int]] = weakref.WeakKeyDictionary()
         self._hook = register_optimizer_step_pre_hook(self._before)
 
     def close(self, end: str = "finished") -> Path | None:
@@ -43,21 +51,32 @@ class Session:
         return next((recorder.path for recorder in self.recorders if recorder.path), None)
 
     def _before(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        if optimizer in self._known:
+        owner = self._owner.get(optimizer, self)
+        if owner is None or (isinstance(owner, TorchRecorder) and not self._left_alone(optimizer, owner)):
             return
         try:
-            self._begin(optimizer)
+            self._begin(optimizer, owner is self)
         except Exception as error:  # a recorder never breaks training
-            self._known.add(optimizer)
+            self._owner[optimizer] = None
             warn_once(f"normkit does not record {type(optimizer).__name__} ({error}); the script goes on")
 
-    def _begin(self, first: torch.optim.Optimizer) -> None:
-        others = [found for found in alive(torch.optim.Optimizer) if found is not first and found not in self._known]
-        optimizers = [first, *(other for other in others if other.param_groups)]
-        for optimizer in optimizers:
-            self._known.add(optimizer)
-        model = models_of(optimizers)
-        self.recorders.append(record(model, optimizers, to=self._to, every=self._every))
+    def _left_alone(self, optimizer: torch.optim.Optimizer, owner: TorchRecorder) -> bool:
+        if owner.counts(optimizer):
+            return False
+        steps, alone = self._alone.get(optimizer, (owner.steps, 0))
+        self._alone[optimizer] = (owner.steps, alone + 1 if steps == owner.steps else 0)
+        return alone >= ALONE
+
+    def _begin(self, first: torch.optim.Optimizer, with_others: bool) -> None:
+        optimizers = [first]
+        if with_others:
+            gc.collect()  # those of a model that is gone must not come back
+            optimizers += [
+                found for found in alive(torch.optim.Optimizer) if found not in self._owner and found is not first
+            ]
+        recorder = begin(models_of(optimizers), optimizers, to=self._to, every=self._every)
+        self.recorders.append(recorder)
+        self._owner.update(dict.fromkeys(optimizers, recorder))
 
 
 def alive(kind: type) -> Iterator[Any]:
@@ -65,8 +84,8 @@ def alive(kind: type) -> Iterator[Any]:
     return (found for found in gc.get_objects() if issubclass(type(found), kind))
 
 
-def models_of(optimizers: Sequence[torch.optim.Optimizer]) -> torch.nn.Module | Mapping[str, torch.nn.Module] | None:
-    """The outermost modules that own what the optimizers train: the module, several under their names, or None."""
+def models_of(optimizers: Sequence[torch.optim.Optimizer]) -> torch.nn.Module | None:
+    """The outermost module that owns what the optimizers train; several are joined under their names."""
     wanted = {id(tensor) for optimizer in optimizers for group in optimizer.param_groups for tensor in group["params"]}
     taken: list[torch.nn.Module] = []
     covered: set[int] = set()
@@ -76,7 +95,7 @@ def models_of(optimizers: Sequence[torch.optim.Optimizer]) -> torch.nn.Module | 
             covered |= _held(root)
     if len(taken) <= 1:
         return taken[0] if taken else None
-    return dict(zip(_names(taken), taken, strict=True))
+    return joined(dict(zip(_names(taken), taken, strict=True)))
 
 
 def _roots(wanted: set[int]) -> list[torch.nn.Module]:
@@ -121,11 +140,12 @@ def _names(modules: Sequence[torch.nn.Module]) -> list[str]:
 
 
 def _variable(module: torch.nn.Module) -> str | None:
-    frame = sys._getframe()
+    """The name under which the outermost frame knows the module: nearest to what the script calls it."""
+    found = None
+    frame: FrameType | None = sys._getframe()
     while frame is not None:
         if not frame.f_globals.get("__name__", "").startswith(("normkit.", "torch.")):
-            for name, value in frame.f_locals.items():
-                if value is module and not name.startswith("_"):
-                    return name
-        frame = frame.f_back  # type: ignore[assignment]  # the outermost frame has none
-    return None
+            names = (name for name, value in frame.f_locals.items() if value is module and not name.startswith("_"))
+            found = next(names, found)
+        frame = frame.f_back
+    return found

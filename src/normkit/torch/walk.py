@@ -49,11 +49,8 @@ def walk(model: nn.Module | None = None, optimizers: object = (), *, uninitializ
     """
     optimizers = checked(model, optimizers)
     if uninitialized == "error" and (lazy := uninitialized_names(model)):
-        raise StateError(
-            f"{lazy[0]} and {len(lazy) - 1} other parameters have no shape yet: run one batch through the model first"
-            if len(lazy) > 1
-            else f"{lazy[0]} has no shape yet: run one batch through the model first"
-        )
+        which = f"{lazy[0]} has" if len(lazy) == 1 else f"{lazy[0]} and {len(lazy) - 1} more have"
+        raise StateError(f"{which} no shape yet: run one batch through the model first")
     found = [] if model is None else [hit for hit in _in_model(model) if not _is_lazy(hit.located.tensor)]
     known = {hit.key for hit in found}
     return _united([*found, *(hit for hit in _in_optimizers(optimizers) if hit.key not in known)])

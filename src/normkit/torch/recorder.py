@@ -60,10 +60,25 @@ def record(
     Raises: ArgumentError (a rule that matches nothing, a bad `every`), ModelError (an optimizer that holds none of
     the model's parameters, a sharded parameter), FileError (a path that cannot be written). After the start, nothing.
     """
-    models, optimizers = sort_out(model, optimizer)
+    joined, optimizers = sort_out(model, optimizer)
+    return begin(joined, optimizers, to=to, every=every, select=select, what=what, overhead=overhead, quiet=quiet)
+
+
+def begin(
+    model: torch.nn.Module | None,
+    optimizers: Sequence[torch.optim.Optimizer],
+    *,
+    to: str | Path | None,
+    every: When,
+    select: Any = None,
+    what: Sequence[str] = QUANTITIES,
+    overhead: float = 0.01,
+    quiet: bool = False,
+) -> TorchRecorder:
+    """A recorder at work, for arguments that `record` has sorted out."""
     recorder = TorchRecorder(to=to, every=every, overhead=overhead, what=what, quiet=quiet, enabled=rank() == 0)
     try:
-        recorder._start(models, optimizers, select)
+        recorder._start(model, list(optimizers), select)
     except BaseException:
         recorder._give_up()
         raise
@@ -90,6 +105,10 @@ class TorchRecorder(Recorder):
             self._sample_after(self._rest, counts=True)
             if self._writer is not None and self.schedule.samples(self.steps + 1):
                 self._sample_before(self._rest, closure=True)
+
+    def counts(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Is `optimizer` the one whose steps are counted?"""
+        return bool(self._optimizers) and self._optimizers[0] is optimizer
 
     # -- start and end ---------------------------------------------------------------------------------------------
 

@@ -1,0 +1,104 @@
+"""A script that knows nothing of normkit is recorded: models, names and optimizers are found."""
+
+import gc
+import itertools
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import normkit
+from normkit.torch.run import alive, arm, models_of
+
+
+def steps(model, *optimizers, count=3, size=4):
+    for _ in range(count):
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+            model(torch.ones(2, size)).sum().backward()
+            optimizer.step()
+
+
+@pytest.fixture
+def session(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    gc.collect()
+    held = list(alive(torch.optim.Optimizer))
+    monkeypatch.setattr("normkit.torch.run.alive", lambda kind: (x for x in alive(kind) if x not in held))
+    armed = arm(every=1)
+    yield armed
+    armed.close()
+    capsys.readouterr()
+
+
+def test_nothing_happens_without_an_optimizer(session, tmp_path):
+    torch.nn.Linear(4, 2)(torch.ones(1, 4))
+    assert session.close() is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_come_from_the_model(session):
+    def main():
+        net = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2))
+        steps(net, torch.optim.SGD(net.parameters(), lr=0.1))
+
+    main()
+    run = normkit.load(session.close())
+    assert run.tensors == ("0.weight", "0.bias", "1.weight", "1.bias")
+    assert run.steps.tolist() == [0, 1, 2, 3]
+
+
+def test_two_models_bear_the_names_of_their_variables(session):
+    netG, netD = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)
+    first, second = (torch.optim.SGD(net.parameters(), lr=0.1) for net in (netD, netG))
+    for _ in range(2):
+        steps(netD, first, count=1)
+        steps(netG, second, count=1)
+    run = normkit.load(session.close())
+    assert set(run.tensors) == {"netG.weight", "netG.bias", "netD.weight", "netD.bias"}
+    assert run.steps.tolist() == [0, 1, 2]
+
+
+def test_a_later_optimizer_begins_another_recording(session):
+    for _ in range(2):
+        net = torch.nn.Linear(4, 2)
+        steps(net, torch.optim.SGD(net.parameters(), lr=0.1))
+    session.close()
+    assert [normkit.load(recorder.path).steps.tolist() for recorder in session.recorders] == [[0, 1, 2, 3]] * 2
+
+
+def test_models_made_first_and_trained_one_after_the_other(session):
+    nets = [torch.nn.Linear(4, 2) for _ in range(2)]
+    optimizers = [torch.optim.SGD(net.parameters(), lr=1e-3) for net in nets]
+    for net, optimizer in zip(nets, optimizers, strict=True):
+        steps(net, optimizer, count=300)
+    session.close()
+    runs = [normkit.load(recorder.path) for recorder in session.recorders]
+    assert [len(run.tensors) for run in runs] == [4, 2]
+    assert runs[0].steps[-1] == 300
+    assert 90 <= runs[1].steps[-1] <= 100
+
+
+def test_a_failure_leaves_the_script_alone(session, monkeypatch):
+    monkeypatch.setattr("normkit.torch.run.begin", lambda *a, **k: 1 / 0)
+    net = torch.nn.Linear(4, 2)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    with pytest.warns(RuntimeWarning, match="normkit does not record SGD .*division by zero.* the script goes on"):
+        steps(net, optimizer)
+
+
+def test_the_outermost_module_is_the_model():
+    inner = torch.nn.Linear(2, 2)
+    outer = torch.nn.Sequential(torch.nn.Sequential(inner), torch.nn.ReLU())
+    assert models_of([torch.optim.SGD(inner.parameters(), lr=0.1)]) is outer
+
+
+def test_bare_tensors_have_no_model():
+    assert models_of([torch.optim.SGD([torch.ones(2, requires_grad=True)], lr=0.1)]) is None
+
+
+def test_modules_sharing_parameters_are_not_both_taken():
+    net = torch.nn.Linear(2, 2)
+    twins = [torch.nn.Sequential(net), torch.nn.Sequential(net, torch.nn.Linear(2, 2))]
+    optimizer = torch.optim.SGD(itertools.chain(*(twin.parameters() for twin in twins[1:])), lr=0.1)
+    assert models_of([optimizer]) is twins[1]
