@@ -6,7 +6,6 @@ import math
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 
 class Block(nn.Module):
@@ -21,13 +20,13 @@ class Block(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x + self._attention(self.ln_1(x))
-        hidden: torch.Tensor = self.down(F.gelu(self.up(self.ln_2(x))))
+        hidden: torch.Tensor = self.down(nn.functional.gelu(self.up(self.ln_2(x))))
         return x + hidden
 
     def _attention(self, x: torch.Tensor) -> torch.Tensor:
         batch, length, width = x.shape
         q, k, v = self.qkv(x).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        mixed = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         attended: torch.Tensor = self.out(mixed.transpose(1, 2).reshape(batch, length, width))
         return attended
 
@@ -50,7 +49,7 @@ class GPT(nn.Module):
         for block in self.blocks:
             x = block(x)
         logits = self.ln(x) @ self.tokens.weight.T
-        return F.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
+        return nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
 
 
 def waves(length: int, width: int) -> torch.Tensor:

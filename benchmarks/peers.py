@@ -1,8 +1,8 @@
 """Other tools' ways to record a model, each as a context that gives a function making one record.
 
-A peer that is not installed raises `Missing`. `pip install --group bench` brings all but Composer: mosaicml asks for an
-old torch, so it comes without what it depends on, `pip install --no-deps mosaicml`. Two of its files are used as they
-are, the monitor and the optimizer that it asks; importing the whole package would take twenty more.
+A peer that is not installed raises `MissingPeerError`. `pip install --group bench` brings all but Composer: mosaicml
+asks for an old torch, so it comes alone, `pip install --no-deps mosaicml`. Two of its files are used as they are, the
+monitor and the optimizer that the monitor asks; importing the whole package would take twenty more packages.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import nn
 Record = Callable[[], object]
 
 
-class Missing(Exception):
+class MissingPeerError(Exception):
     """A peer cannot be measured here; the message says why."""
 
 
@@ -83,7 +83,7 @@ def _need(module: str, package: str | None = None) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise Missing(f"{package or module} is not installed ({error})") from None
+        raise MissingPeerError(f"{package or module} is not installed ({error})") from None
 
 
 @contextlib.contextmanager
@@ -100,7 +100,7 @@ def _composer_classes() -> tuple[Any, Any]:
     """OptimizerMonitor and DecoupledAdamW from Composer's files, with empty base classes in place of its package."""
     found = importlib.util.find_spec("composer")
     if found is None or not found.submodule_search_locations:
-        raise Missing("mosaicml is not installed (pip install --no-deps mosaicml)")
+        raise MissingPeerError("mosaicml is not installed (pip install --no-deps mosaicml)")
     folder = Path(found.submodule_search_locations[0])
     stubs = {
         "composer": ModuleType("composer"),
@@ -113,7 +113,7 @@ def _composer_classes() -> tuple[Any, Any]:
             monitor = _run_file(folder / "callbacks" / "optimizer_monitor.py").OptimizerMonitor
             return monitor, _run_file(folder / "optim" / "decoupled_weight_decay.py").DecoupledAdamW
         except (ImportError, OSError) as error:
-            raise Missing(f"this mosaicml cannot be used ({error})") from None
+            raise MissingPeerError(f"this mosaicml cannot be used ({error})") from None
 
 
 def _module(name: str, **contents: Any) -> ModuleType:

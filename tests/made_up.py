@@ -9,7 +9,7 @@ import numpy as np
 
 from normkit import diagnose
 from normkit.errors import ArgumentError
-from normkit.types import Param, Reading
+from normkit.types import SUMS, Param, Reading
 
 FORMULAS = {
     "l1": lambda s, n: s[1],
@@ -23,14 +23,15 @@ FORMULAS = {
 }
 
 
-def sums_of(array):
-    """The seven sums of one array; all NaN for None."""
+def sums_of(array, other=None):
+    """The seven sums of one array, the last one its dot product with another; all NaN for None."""
     if array is None:
         return [np.nan] * 7
     with np.errstate(invalid="ignore"):
         w = np.asarray(array, dtype=np.float64).ravel()
+        dot = np.nan if other is None else w @ np.asarray(other, dtype=np.float64).ravel()
         largest = np.abs(w).max() if w.size else 0.0
-        return [w.sum(), np.abs(w).sum(), (w * w).sum(), largest, (w == 0).sum(), (~np.isfinite(w)).sum(), 0.0]
+        return [w.sum(), np.abs(w).sum(), (w * w).sum(), largest, (w == 0).sum(), (~np.isfinite(w)).sum(), dot]
 
 
 @dataclass
@@ -55,7 +56,7 @@ class MadeUp:
     def walls(self):
         return 1.7e9 + np.asarray(self.steps, dtype=float)
 
-    def sums(self, quantity):
+    def all_sums(self, quantity):
         """[records][7][tensors], taken once: change the arrays before the first look."""
         if quantity not in self.taken:
             self.taken[quantity] = self._sums(quantity)
@@ -66,13 +67,16 @@ class MadeUp:
         out = np.full((len(self.steps), 7, len(self.params)), np.nan)
         for k, arrays in enumerate(rows):
             for n, array in enumerate(arrays):
-                out[k, :, n] = sums_of(array)
+                out[k, :, n] = sums_of(array, self.weights[k][n] if self.weights else None)
         return out
+
+    def sums(self, name, quantity="weight"):
+        return self.all_sums(quantity)[:, SUMS.index(name), :]
 
     def matrix(self, norm="l2", quantity="weight"):
         counts = np.array([max(param.count, 1) for param in self.params], dtype=float)
         with np.errstate(invalid="ignore"):
-            return FORMULAS[norm](self.sums(quantity).transpose(1, 0, 2), counts)
+            return FORMULAS[norm](self.all_sums(quantity).transpose(1, 0, 2), counts)
 
     def scalar(self, name):
         if name not in self.scalars:
@@ -189,7 +193,7 @@ def write(made, path):
 
     writer = Writer(path, made.meta)
     layout = writer.layout(made.params)
-    sums = {quantity: made.sums(quantity) for quantity in ("weight", "grad", "update")}
+    sums = {quantity: made.all_sums(quantity) for quantity in ("weight", "grad", "update")}
     for k, step in enumerate(made.steps):
         values = {"weight": sums["weight"][k, :6], "grad": sums["grad"][k], "update": sums["update"][k]}
         scalars = {name: float(values[k]) for name, values in made.scalars.items()}

@@ -66,7 +66,7 @@ def norm_of(x, kind):
 
 
 def assert_sums(column, x, other=None, relative=1e-12):
-    """A column of sums is right: abs, sq and max relatively, sum and dot relative to what was added up, counts exactly."""
+    """A column of sums is right: counts exactly, the others relative to the size of what was added up."""
     expected = sums(x, other)
     scale = dict(expected, sum=expected["abs"])
     if other is not None:

@@ -59,11 +59,11 @@ def change(path, *statements):
         con.close()
 
 
-def assert_holds(path, steps, count):
-    """The file has exactly these steps, bit-equal to what `reading` makes."""
+def assert_holds(file, steps, count):
+    """The file, or what a Recording has seen of it, has exactly these steps, bit-equal to what `reading` makes."""
     from normkit.readers import Recording
 
-    recording = Recording(path)
+    recording = file if isinstance(file, Recording) else Recording(file)
     np.testing.assert_array_equal(recording.steps, np.fromiter(steps, np.int64))
     for quantity, lines, seed in (("weight", 6, 0), ("grad", 7, 1), ("update", 7, 2)):
         expected = [matrix(step, count, lines, seed)[2] for step in recording.steps]

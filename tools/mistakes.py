@@ -7,11 +7,143 @@ from __future__ import annotations
 
 Row = tuple[str, str, str, str, tuple[str, ...]]
 
-RECORD = ("tests/torch_door/test_record.py",)
+RECORD = "tests/torch_door/test_record.py"
+LOOPS = "tests/torch_door/test_record_loops.py"
+KERNEL = "tests/ops_room/test_cpu_kernel.py"
+PACKET = "tests/recording_room/test_packet.py"
+SCHEDULE = "tests/recording_room/test_schedule.py"
 WALK = ("tests/torch_door/test_walk.py",)
 SELECT = ("tests/test_select.py",)
+NORMS = ("tests/test_norms.py::test_every_kind_of_any_array", "tests/test_norms.py::test_the_population_std_is_meant")
 
 MISTAKES: list[Row] = [
+    # --- sums and norms -----------------------------------------------------------------------------------------------
+    (
+        "squares added up in float32",
+        "src/normkit/ops/kernels.py",
+        "        square += x * x\n    return total, length, square\n",
+        "        square = float(np.float32(square + x * x))\n    return total, length, square\n",
+        (f"{KERNEL}::test_sums_of_every_length[float32]",),
+    ),
+    (
+        "the sign left in the magnitude, so that -0.0 is no zero",
+        "src/normkit/ops/kernels.py",
+        "(1 << (width - 1)) - 1",
+        "(1 << width) - 1",
+        (f"{KERNEL}::test_minus_zero_is_a_zero[float32]",),
+    ),
+    (
+        "infinities not counted with the non-finite",
+        "src/normkit/ops/kernels.py",
+        'icmp_unsigned(">=", *args[1:])',
+        'icmp_unsigned(">", *args[1:])',
+        (f"{KERNEL}::test_special_values_follow_ieee",),
+    ),
+    (
+        "the sign of the product with the update flipped",
+        "src/normkit/ops/kernels.py",
+        "dot += x * before",
+        "dot -= x * before",
+        (f"{KERNEL}::test_step_sums_of_every_length[float32]",),
+    ),
+    (
+        "the update taken backwards",
+        "src/normkit/ops/kernels.py",
+        "x = _as_float64(w[i]) - before",
+        "x = before - _as_float64(w[i])",
+        (f"{KERNEL}::test_step_sums_of_every_length[float32]",),
+    ),
+    (
+        "the update taken in float32",
+        "src/normkit/ops/kernels.py",
+        "x = _as_float64(w[i]) - before",
+        "x = float(np.float32(_as_float64(w[i]) - before))",
+        (f"{KERNEL}::test_the_step_of_float32_weights_is_taken_in_float64",),
+    ),
+    (
+        "the weights not copied along",
+        "src/normkit/ops/kernels.py",
+        "        if kept.size:\n            _copy(w[start:stop], kept[start:stop])\n",
+        "",
+        (f"{KERNEL}::test_grad_sums_copy_the_weights_bit_by_bit[float32]",),
+    ),
+    (
+        "bfloat16 read as float16",
+        "src/normkit/ops/cpu.py",
+        '"float16": 2, "bfloat16": 3',
+        '"float16": 3, "bfloat16": 2',
+        ("tests/ops_room/test_numpy_ops.py::test_any_dtype",),
+    ),
+    (
+        "largest magnitudes merged by adding",
+        "src/normkit/ops/cpu.py",
+        "_LARGEST = (3, 9)",
+        "_LARGEST = ()",
+        (f"{KERNEL}::test_sums_of_every_length[float32]",),
+    ),
+    (
+        "an empty tensor taken for a missing one",
+        "src/normkit/ops/cpu.py",
+        "    matrix[:, table.present & (table.counts == 0)] = 0.0\n",
+        "",
+        (f"{KERNEL}::test_absent_and_empty_blocks",),
+    ),
+    (
+        "the axes kept exchanged with the axes summed",
+        "src/normkit/ops/numpy.py",
+        "np.moveaxis(x, kept, range(len(kept)))",
+        "np.moveaxis(x, kept, range(-len(kept), 0))",
+        ("tests/ops_room/test_numpy_ops.py::test_rows",),
+    ),
+    (
+        "the square root dropped from l2",
+        "src/normkit/norms.py",
+        '"l2": lambda sums, counts: np.sqrt(sums[_SQ])',
+        '"l2": lambda sums, counts: sums[_SQ]',
+        NORMS,
+    ),
+    (
+        "rms not divided by the number of entries",
+        "src/normkit/norms.py",
+        '"rms": lambda sums, counts: np.sqrt(sums[_SQ] / counts)',
+        '"rms": lambda sums, counts: np.sqrt(sums[_SQ])',
+        NORMS,
+    ),
+    (
+        "the mean of the magnitudes for the mean",
+        "src/normkit/norms.py",
+        '"mean": lambda sums, counts: sums[_SUM] / counts',
+        '"mean": lambda sums, counts: sums[_ABS] / counts',
+        NORMS,
+    ),
+    (
+        "std with ddof 1",
+        "src/normkit/norms.py",
+        "variance = mean_square - (sums[_SUM] / counts) ** 2",
+        "variance = (mean_square - (sums[_SUM] / counts) ** 2) * counts / (counts - 1)",
+        NORMS,
+    ),
+    (
+        "a NaN lost where two parts merge",
+        "src/normkit/types.py",
+        "a != a or a >= b",
+        "a >= b",
+        ("tests/test_sums.py",),
+    ),
+    (
+        "outputs and inputs exchanged",
+        "src/normkit/groups.py",
+        'param.out_axes if per == "out" else param.in_axes',
+        'param.in_axes if per == "out" else param.out_axes',
+        ("tests/test_groups.py",),
+    ),
+    (
+        "the squares of the singular values not squared in the stable rank",
+        "src/normkit/spectrum.py",
+        "np.sum((sigma / largest) ** 2)",
+        "np.sum(sigma / largest)",
+        ("tests/test_spectrum.py",),
+    ),
     # --- which weights ------------------------------------------------------------------------------------------------
     (
         "a frozen parameter taken with the trainable ones",
@@ -25,7 +157,7 @@ MISTAKES: list[Row] = [
         "src/normkit/rules.py",
         r"(?s:.*\.)?",
         r"(?s:.*)",
-        SELECT,
+        ("tests/test_docs.py::test_docstring_examples_are_true[rules.py]",),
     ),
     (
         "names alone reach every role, so that a bias is decayed",
@@ -82,84 +214,84 @@ MISTAKES: list[Row] = [
         "src/normkit/recording/recorder.py",
         "and self._newest.step == self.steps and self._complete()",
         "and self._complete()",
-        RECORD,
+        (f"{RECORD}::test_steps_recorded",),
     ),
     (
         "the weights before training not recorded",
-        "src/normkit/torch/record.py",
+        "src/normkit/torch/recorder.py",
         "        self._begun = True\n        self._record_weights()\n",
         "        self._begun = True\n",
-        RECORD,
+        (f"{RECORD}::test_steps_recorded",),
     ),
     (
         "the gradient scaler's factor left in the gradients",
         "src/normkit/torch/columns.py",
         "unscale=None if scale is None else Fetched(scale)",
         "unscale=None",
-        RECORD,
+        (f"{RECORD}::test_a_gradient_scaler_is_divided_out_and_its_skipped_steps_are_none",),
     ),
     (
         "a square divided by the scale once",
         "src/normkit/recording/packet.py",
         '"sq": 2,',
         '"sq": 1,',
-        ("tests/recording_room/test_packet.py",),
+        (PACKET,),
     ),
     (
         "steps that the gradient scaler skipped are counted",
-        "src/normkit/torch/record.py",
-        "self._reads(found) and found.item():",
-        "self._reads(found) and False:",
-        RECORD,
+        "src/normkit/torch/recorder.py",
+        "fate = self._fate(found)\n",
+        "fate = self._fate(None)\n",
+        (f"{RECORD}::test_a_step_skipped_on_the_device_is_dropped_later",),
     ),
     (
         "a step skipped on the device is written",
         "src/normkit/recording/packet.py",
         "            if skipped:\n                return None\n",
         "",
-        ("tests/recording_room/test_packet.py",),
+        (PACKET,),
     ),
     (
         "the update measured against the copy of an earlier step",
         "src/normkit/torch/columns.py",
         "            for weight, copy in zip(weights, copies, strict=True):\n                copy.copy_(weight)\n",
         "            pass\n",
-        RECORD,
+        (f"{LOOPS}::test_closures",),
     ),
     (
         "gradients of a closure read before it ran",
-        "src/normkit/torch/columns.py",
-        'if "grad" in what and not closure:',
-        'if "grad" in what:',
-        RECORD,
+        "src/normkit/torch/recorder.py",
+        "closure=closure is not None,",
+        "closure=False,",
+        (f"{LOOPS}::test_closures",),
     ),
     (
         "an optimizer's step counted for each optimizer",
-        "src/normkit/torch/record.py",
+        "src/normkit/torch/recorder.py",
         "                else:\n                    self._stale = True\n",
         "                else:\n                    self.steps += 1\n                    self._stale = True\n",
-        RECORD,
+        (f"{LOOPS}::test_several_optimizers_the_first_counts",),
     ),
     (
         "an interval counted from the wrong step",
         "src/normkit/recording/schedule.py",
         "step % self.rule.steps",
         "(step - 1) % self.rule.steps",
-        ("tests/recording_room/test_schedule.py",),
+        (SCHEDULE,),
     ),
     (
         "the overhead of recording counted as training",
         "src/normkit/recording/schedule.py",
         "training = time.perf_counter() - self._began - self._spent",
         "training = time.perf_counter() - self._began + 100 * self._spent",
-        ("tests/recording_room/test_schedule.py",),
+        (SCHEDULE,),
     ),
     (
         "scalars stored with the step before",
         "src/normkit/recording/recorder.py",
         "if newest is None or newest.step != self.steps or self._writer is None:",
         "if newest is None or self._writer is None:",
-        RECORD,
+        (f"{RECORD}::test_log_goes_with_the_step_just_made",),
     ),
     # --- files and findings -------------------------------------------------------------------------------------------
     (
@@ -168,5 +300,33 @@ MISTAKES: list[Row] = [
         "os.O_CREAT | os.O_EXCL | os.O_WRONLY",
         "os.O_CREAT | os.O_WRONLY",
         ("tests/store_room/test_paths.py",),
+    ),
+    (
+        "the first of several records of a step counts",
+        "src/normkit/readers/index.py",
+        "positions = np.flatnonzero(kept)[::-1]",
+        "positions = np.flatnonzero(kept)",
+        ("tests/readers_room/test_recording.py",),
+    ),
+    (
+        "a repeated attempt leaves the steps that it went back over",
+        "src/normkit/readers/index.py",
+        "(steps < steps[attempts == attempt].min())",
+        "(steps != steps[attempts == attempt].min())",
+        ("tests/readers_room/test_recording.py",),
+    ),
+    (
+        "one quiet record is enough to say that a bias has no effect",
+        "src/normkit/diagnose/effect.py",
+        "(sizes[usable, bias] < limit[usable]).all()",
+        "(sizes[usable, bias] < limit[usable]).any()",
+        ("tests/diagnose_room/test_findings.py",),
+    ),
+    (
+        "a frozen tensor blamed for standing still",
+        "src/normkit/diagnose/motion.py",
+        "param.trainable and param.part",
+        "param.part",
+        ("tests/diagnose_room/test_findings.py",),
     ),
 ]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Formula = Callable[["Matrix", "Floats"], "Floats"]
 
 _SUM, _ABS, _SQ, _MAX, _ZEROS, _NONFINITE = range(6)
-NO_VARIANCE = 1e-15  # of the mean square: what rounding leaves of the variance of a constant
+NO_VARIANCE = 1e-13  # of the mean square: what rounding leaves of the variance of a constant, of any length
 
 
 def _std(sums: Matrix, counts: Floats) -> Floats:
@@ -79,8 +79,10 @@ def norm(x: Any, kind: str = "l2", per: Per = "tensor") -> float | Floats:
         stable_rank   l2^2 / spectral^2
 
     The first eight are entrywise, whatever the rank; `frobenius` and `fro` are other names of `l2`. The last three are
-    of a matrix. All are right to 1e-12 whatever the size and dtype, since sums are float64: no overflow in float16.
-    `std` has ddof 0; a variance below 1e-15 of the mean square is what rounding leaves of none, and counts as 0.
+    of a matrix. Sums are float64, so l1, l2 and rms are right to 1e-12 and the mean to 1e-12 of the rms, whatever the
+    size and dtype; nothing overflows in float16.
+    `std` has ddof 0; a variance below 1e-13 of the mean square is what rounding leaves of none, and counts as 0 (a std
+    below 3e-7 of the rms).
 
     Shapes: x [any] -> number; with kept axes an array [kept axes in their order]. `x` may be a `Stats`.
     Units:  those of x; `zeros`, `nonfinite` and `stable_rank` are numbers of entries or of dimensions.

@@ -6,12 +6,15 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 from click.testing import CliRunner
 
 import made_up
 from normkit.cli.group import group
+from normkit.store.writer import Writer
+from normkit.types import Reading
 
 
 @pytest.fixture
@@ -50,8 +53,12 @@ def test_show_is_the_reports_text_without_colours(folder):
 
 def test_show_all_sorted_and_selected(folder):
     assert invoke("show").stdout.count("bias  ") < invoke("show", "--all").stdout.count("bias  ")
-    rows = [line.split()[0] for line in invoke("show", "--sort", "l2").stdout.splitlines() if ".weight" in line]
-    assert rows[-3:] == ["fc1.bias", "conv2.bias", "bn2.weight"] or "fc1.weight" in rows
+    rows = [
+        line.split()[0]
+        for line in invoke("show", "--sort", "l2").stdout.splitlines()
+        if "kernel" in line or "scale" in line
+    ]
+    assert rows == ["fc1.weight", "conv2.weight", "fc2.weight", "conv1.weight", "bn2.weight", "bn1.weight"]
     selected = invoke("show", "--select", "bias", "--select", "!bn*").stdout
     assert [line.split()[0] for line in selected.splitlines() if " bias " in line and "_" not in line][-4:] == [
         "conv1.bias",
@@ -59,6 +66,13 @@ def test_show_all_sorted_and_selected(folder):
         "fc1.bias",
         "fc2.bias",
     ]
+
+
+def test_show_offers_the_reports_orders():
+    from normkit import report
+    from normkit.cli import show
+
+    assert show.SORTS == report.SORTS
 
 
 def test_show_json_is_json_and_nothing_else(folder):
@@ -85,6 +99,19 @@ def test_bad_input_is_one_sentence(arguments, code, sentence, folder):
     assert result.stderr.startswith("normkit: ")
     assert result.stderr.count("\n") == 1
     assert sentence.split(";")[0] in result.stderr
+
+
+def test_show_of_a_run_that_is_going_on(folder):
+    made = made_up.digits()
+    del made.meta["finished"], made.meta["end"]
+    writer = Writer(folder / "runs" / "live.norms", made.meta)
+    layout = writer.layout(made.params)
+    writer.put(Reading(0, layout, time.time(), {"weight": made.all_sums("weight")[0, :6]}))
+    writer.flush()
+    lines = invoke("show", "runs/live.norms").stdout.splitlines()
+    writer.close()
+    assert lines[0] == "normkit: recorded 0 of 920 steps x 12 tensors in runs/live.norms"
+    assert lines[2].startswith("not closed: still running, or killed; last record at step 0, ")
 
 
 def test_no_recordings_yet(tmp_path, monkeypatch):

@@ -5,6 +5,8 @@ import random
 import shutil
 import sqlite3
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -215,23 +217,18 @@ print(Recording(sys.argv[1]).matrix().shape)
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such permissions")
 @pytest.mark.parametrize("mode", ["DELETE", "WAL"])
-def test_read_only_file_in_a_read_only_folder(path, mode):
+def test_read_only_file_in_a_read_only_folder(mode):
     """Also one that was left in WAL mode because somebody was reading when it was finished."""
-    change(path, f"PRAGMA journal_mode={mode}")
-    folder = path.parent
-    closed = [parent for parent in folder.parents if not parent.stat().st_mode & 0o001]  # pytest's are private
-    before = [(parent, parent.stat().st_mode & 0o7777) for parent in closed]
-    path.chmod(0o444)
-    try:
-        for parent, bits in before:
-            parent.chmod(bits | 0o001)
-        folder.chmod(0o555)
-        assert finished(start(READ, path)).strip() == "(6, 4)"
-    finally:
-        folder.chmod(0o755)
-        for parent, bits in before:
-            parent.chmod(bits)
-    assert os.listdir(folder) == ["a.norms"]
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to others
+        path = write(Path(name, "a.norms"), range(6), 4)
+        change(path, f"PRAGMA journal_mode={mode}")
+        path.chmod(0o444)
+        path.parent.chmod(0o555)
+        try:
+            assert finished(start(READ, path)).strip() == "(6, 4)"
+        finally:
+            path.parent.chmod(0o755)
+        assert os.listdir(name) == ["a.norms"]
 
 
 def test_locked_file_is_not_read_past_its_lock(path, monkeypatch):

@@ -195,7 +195,8 @@ def groups(*rates):
     [
         (groups(0.1), {"lr": [0.1, 0.1, 0.1]}, "SGD lr 0.1 wd 0.01"),
         (groups(0.1), {"lr": [np.nan, 0.1, 0.001]}, "SGD lr 0.1 -> 0.001 wd 0.01"),
-        (groups(0.1, 0.2), {}, "SGD lr 0.1/0.2 wd 0.01/0.02"),
+        (groups(0.1, 0.1), {"lr": [np.nan, 0.1, 0.001]}, "SGD lr 0.1 -> 0.001 wd 0.01"),
+        (groups(0.1, 0.2), {"lr": [np.nan, 0.1, 0.001]}, "SGD lr 0.1/0.2 wd 0.01/0.02"),
         (groups(1, 2, 3, 4, 5), {}, "SGD lr 1/../5 (5 groups)"),
         ({"optimizers": [{"name": "Muon", "groups": []}, {"name": "AdamW"}]}, {}, "Muon    AdamW"),
         ({}, {}, "weights    total"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import sys
@@ -66,7 +67,9 @@ def recorded(script: Script, *, to: str | None, every: int | str) -> int:
     owner = os.getpid()
     outcome = script.run()
     if os.getpid() == owner:  # a child that the script forked comes by here as well
-        put(farewell(watch.close(outcome.end), outcome), err=True)
+        words = farewell(watch.close(outcome.end), outcome)
+        with contextlib.suppress(OSError, ValueError):  # nobody listens: the exit code is still the script's
+            put(words, err=True)
     return outcome.code
 
 

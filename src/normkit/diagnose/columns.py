@@ -30,6 +30,7 @@ class Source(Protocol):
     @property
     def meta(self) -> Mapping[str, Any]: ...
     def matrix(self, norm: str = "l2", quantity: str = "weight") -> Matrix: ...
+    def sums(self, name: str, quantity: str = "weight") -> Matrix: ...
     def scalar(self, name: str) -> NDArray[np.float64]: ...
 
 
@@ -53,7 +54,7 @@ class Columns:
     @classmethod
     def of(cls, source: Source | Columns) -> Columns:
         """`source` itself where it is one already."""
-        return source if isinstance(source, cls) else cls(source)
+        return source if isinstance(source, Columns) else cls(source)
 
     def matrix(self, norm: str = "l2", quantity: str = "weight") -> Matrix:
         """[records][tensors]; NaN where there is none."""
@@ -86,6 +87,9 @@ class Columns:
         """The newest recorded step; 0 where there is none."""
         return int(self.steps[-1]) if len(self.steps) else 0
 
-    def rms(self, quantity: str) -> Matrix:
-        """[records][tensors]: root mean square of the entries."""
-        return self.matrix("rms", quantity)
+    def cosines(self) -> Matrix:
+        """[records][tensors]: w.g / |w| |g|, NaN where one of them is zero or not there."""
+        lengths = self.matrix("l2") * self.matrix("l2", "grad")
+        with np.errstate(invalid="ignore", over="ignore"):
+            cosines: Matrix = self.source.sums("dot", "grad") / np.where(lengths > 0, lengths, np.nan)
+        return cosines

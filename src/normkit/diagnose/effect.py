@@ -11,7 +11,8 @@ from normkit.diagnose.columns import Columns
 from normkit.diagnose.words import listed, number, verb
 from normkit.types import Finding, Param
 
-TERMS = 3e4  # terms of a cancelling sum (images x positions) for which the threshold is right
+TERMS = 3e4  # terms of a cancelling sum (images x positions)
+INVARIANT = 1e-2  # |cos(w, g)| of a kernel whose length does not matter; measured 1e-6 to 5e-5, else 0.1 to 0.5
 UNITS = {"float64": 2.0**-53, "float32": 2.0**-24}  # unit roundoff; half precision rounds too coarsely to tell
 NORMALIZERS = re.compile(r"(Batch|Instance)_?Norm", re.IGNORECASE)
 KEY = re.compile(r"(^|[._/])(k|key)(_?proj(ection)?)?$", re.IGNORECASE)
@@ -20,11 +21,13 @@ KEY = re.compile(r"(^|[._/])(k|key)(_?proj(ection)?)?$", re.IGNORECASE)
 def no_effect(columns: Columns) -> list[Finding]:
     """A bias whose gradient is below what rounding leaves of zero, in every record.
 
-        rms(g_bias) < u sqrt(N) rms(g)      for both g: its layer's kernel, and the strongest other bias
+        rms(g_bias) < c rms(g)      for both g: its layer's kernel, and the strongest other bias or scale
+        c = sqrt(u)                 where the kernel's gradient is orthogonal to it: half of all digits cancelled
+        c = u sqrt(N), N = 3e4      elsewhere: about what is left of a sum of N terms that cancels exactly
 
-    A sum of N terms that cancels exactly leaves about u sqrt(N) of their size, u the unit roundoff: with N = 3e4
-    1e-5 for float32, 2e-14 for float64. The second comparison keeps out a layer whose inputs are merely huge.
-    A bias before a BatchNorm cancels so in its mean, a key's bias in the softmax.
+    u is the unit roundoff: c is 2.4e-4 and 1e-5 for float32. The comparison with other biases keeps out a layer whose
+    inputs are merely huge. A normalization that takes out the bias takes out the kernel's length too, which makes its
+    gradient orthogonal (measured there 1e-6 to 4e-5); a key's bias cancels in the softmax without that.
     """
     if not columns.trained.any():
         return []
@@ -54,20 +57,28 @@ def _cancels(columns: Columns, bias: int, kernel: int) -> bool:
     unit = UNITS.get(columns.params[bias].dtype.split(".")[-1])
     if unit is None:
         return False
-    sizes = columns.rms("grad")[columns.trained]
+    sizes = columns.matrix("rms", "grad")[columns.trained]
     peers = [n for n, param in enumerate(columns.params) if param.role in ("bias", "scale") and n != bias]
     strongest = np.fmax.reduce(sizes[:, peers], axis=1) if peers else np.full(len(sizes), np.nan)
     usable = np.isfinite(sizes[:, bias]) & (sizes[:, kernel] > 0) & (strongest > 0)
     if not usable.any() or not sizes[usable, bias].any():  # exactly zero throughout is the business of `never_updated`
         return False
-    limit = unit * np.sqrt(TERMS) * np.fmin(sizes[:, kernel], strongest)
+    share = np.sqrt(unit) if _length_is_lost(columns, kernel) else unit * np.sqrt(TERMS)
+    limit = share * np.fmin(sizes[:, kernel], strongest)
     return bool((sizes[usable, bias] < limit[usable]).all())
+
+
+def _length_is_lost(columns: Columns, kernel: int) -> bool:
+    """Is the gradient orthogonal to the kernel in every record, so that what follows must divide its length out?"""
+    cosines = np.abs(columns.cosines()[columns.trained, kernel])
+    known = cosines[np.isfinite(cosines)]
+    return bool(known.size and known.max() < INVARIANT)
 
 
 def _finding(columns: Columns, pairs: Sequence[tuple[int, int]]) -> Finding:
     names = tuple(columns.tensors[bias] for bias, _ in pairs)
     bias, kernel = pairs[0]
-    sizes = columns.rms("grad")[columns.trained]
+    sizes = columns.matrix("rms", "grad")[columns.trained]
     own, beside = (float(np.nanmedian(sizes[:, n])) for n in (bias, kernel))
     which = f" of {names[0]}" if len(names) > 1 else ""
     text = (

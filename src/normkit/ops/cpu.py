@@ -160,7 +160,8 @@ _LARGEST = (3, 9)  # rows that merge by maximum
 def _merge(out: Matrix, plan: Plan) -> Matrix:
     if len(plan.columns) == out.shape[1]:
         return out
-    merged: Matrix = np.add.reduceat(out, plan.firsts, axis=1)
+    with np.errstate(all="ignore"):  # infinities of both signs are stored as what they add up to
+        merged: Matrix = np.add.reduceat(out, plan.firsts, axis=1)
     for row in _LARGEST:
         if row < len(out):
             merged[row] = np.maximum.reduceat(out[row], plan.firsts)

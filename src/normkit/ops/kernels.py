@@ -22,7 +22,6 @@ import llvmlite.binding as llvm
 import numba
 from llvmlite import ir
 from numba import types
-from numba.core.cgutils import get_or_insert_function
 from numba.extending import intrinsic
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -183,7 +182,7 @@ def _prefetch(_context: Any, x: Any, i: Any) -> Any:
         place = builder.bitcast(builder.gep(array.data, [args[1]]), ir.IntType(8).as_pointer())
         word = ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [place.type, word, word, word])
-        ask = get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        ask = builder.module.declare_intrinsic("llvm.prefetch", [place.type], kind)
         builder.call(ask, [place, *(ir.Constant(word, flag) for flag in (0, 2, 1))])  # to read, into level 2, data
         return context.get_dummy_value()
 

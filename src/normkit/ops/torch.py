@@ -53,7 +53,8 @@ class Pending:
         if self._hidden_zeros is not None:
             self._matrix[_ZEROS] += self._hidden_zeros
             self._hidden_zeros = None
-        return tuple(np.split(self._matrix, np.cumsum(self._rows)[:-1]))
+        first = self._rows[0]
+        return (self._matrix,) if len(self._rows) == 1 else (self._matrix[:first], self._matrix[first:])
 
 
 class Cache:

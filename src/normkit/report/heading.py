@@ -72,18 +72,19 @@ def _total(columns: Columns, counted: Sequence[int]) -> str:
 def optimizers(columns: Columns) -> list[str]:
     """One entry per optimizer: "AdamW lr 0.001 -> 1e-05 wd 0.01/0"."""
     known: Sequence[Mapping[str, Any]] = columns.meta.get("optimizers") or ()
-    return [_optimizer(columns, one, alone=len(known) == 1) for one in known]
+    courses = [_course(columns.scalar("lr")), *[""] * len(known)]  # the first optimizer's rate is logged as "lr"
+    return [_optimizer(one, course) for one, course in zip(known, courses, strict=False)]
 
 
-def _optimizer(columns: Columns, one: Mapping[str, Any], *, alone: bool) -> str:
+def _optimizer(one: Mapping[str, Any], course: str) -> str:
     groups = one.get("groups") or ()
-    words = [str(one.get("name", "optimizer"))]
-    course = _course(columns.scalar("lr")) if alone and len(groups) == 1 else ""
-    for label, key in (("lr", "lr"), ("wd", "weight_decay")):
-        values = dict.fromkeys(_short(group[key]) for group in groups if group.get(key) is not None)
-        if values:
-            words.append(f"{label} {(label == 'lr' and course) or _few(list(values))}")
-    return " ".join(words)
+    rates, decays = (
+        list(dict.fromkeys(_short(group[key]) for group in groups if group.get(key) is not None))
+        for key in ("lr", "weight_decay")
+    )
+    rate = course if course and len(rates) == 1 else _few(rates)
+    words = [str(one.get("name", "optimizer")), rate and f"lr {rate}", decays and f"wd {_few(decays)}"]
+    return " ".join(word for word in words if word)
 
 
 def _few(values: Sequence[str]) -> str:

@@ -9,6 +9,11 @@ import torch
 
 from normkit.errors import ArgumentError, ModelError
 
+
+class Holder(torch.nn.Module):
+    """Several models that are recorded together; nobody trains it."""
+
+
 Models = torch.nn.Module | Mapping[str, torch.nn.Module] | Sequence[torch.nn.Module]
 
 
@@ -70,7 +75,7 @@ def joined(model: Any) -> torch.nn.Module:
             raise ArgumentError(
                 f"model={type(module).__name__}: expected a torch.nn.Module, or several in a dict or list"
             )
-    holder = torch.nn.Module()
+    holder = Holder()
     for name, module in named.items():
         holder.add_module(name.replace(".", "_"), module)
     return holder

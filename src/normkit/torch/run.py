@@ -14,7 +14,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from normkit.recording.about import warn_once
-from normkit.torch.arguments import joined
+from normkit.torch.arguments import Holder, joined
 from normkit.torch.recorder import TorchRecorder, begin
 from normkit.types import When
 
@@ -99,7 +99,7 @@ def models_of(optimizers: Sequence[torch.optim.Optimizer]) -> torch.nn.Module | 
 
 
 def _roots(wanted: set[int]) -> list[torch.nn.Module]:
-    modules: list[torch.nn.Module] = list(alive(torch.nn.Module))
+    modules: list[torch.nn.Module] = [found for found in alive(torch.nn.Module) if type(found) is not Holder]
     parents: dict[int, list[torch.nn.Module]] = {}
     for module in modules:
         for child in _inside(module, "_modules"):

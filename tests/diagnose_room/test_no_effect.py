@@ -1,0 +1,104 @@
+"""Biases without effect: cancelled gradients are told from small ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import made_up
+from made_up import param, trained
+from normkit import diagnose
+
+STEPS = range(0, 101, 10)
+
+
+def steady(name, t):
+    return 1 + 0.01 * t
+
+
+def found(made):
+    return {finding.rule: finding for finding in diagnose.findings(made)}
+
+
+def test_a_bias_before_batch_norm():
+    finding = found(made_up.digits())["no-effect"]
+    assert finding.tensors == ("conv1.bias", "conv2.bias")
+    assert finding.text.startswith("conv1.bias, conv2.bias have no effect: rms gradient of conv1.bias 1")
+    assert finding.remedy == "A bias before BatchNorm cancels. Use Conv2d(..., bias=False)."
+    assert finding.basis == "theorem"
+
+
+def convolution(dtype, kernel, bias, other=1e-3):
+    params = [
+        param("conv.weight", (8, 3), layer="Conv2d", dtype=dtype),
+        param("conv.bias", (8,), layer="Conv2d", dtype=dtype),
+        param("fc.weight", (3, 8), dtype=dtype),
+        param("fc.bias", (3,), dtype=dtype),
+    ]
+    sizes = {"conv.weight": kernel, "conv.bias": bias, "fc.weight": other, "fc.bias": other}
+    return trained(params, STEPS, steady, grad=sizes.get)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kernel", "bias", "other", "fires"),
+    [
+        ("float32", 1e-2, 3e-8, 1e-2, True),
+        ("float32", 1e-2, 3e-6, 1e-2, False),
+        ("float64", 1e-2, 3e-8, 1e-2, False),
+        ("float64", 1e-2, 1e-17, 1e-2, True),
+        ("bfloat16", 1e-2, 1e-9, 1e-2, False),  # its rounding, 4e-3, would hide a true gradient
+        ("float32", 1e4, 1e-3, 1e-3, False),  # inputs of size 1e7: the bias is as strong as any other
+    ],
+)
+def test_no_effect_knows_the_rounding_of_the_dtype(dtype, kernel, bias, other, fires):
+    assert ("no-effect" in found(convolution(dtype, kernel, bias, other))) == fires
+
+
+@pytest.mark.parametrize("orthogonal", [True, False])
+def test_no_effect_is_surer_where_the_kernels_length_is_lost_too(orthogonal):
+    made = convolution("float32", 1e-2, 5e-7, 1e-2)
+    if orthogonal:
+        for weights, grads in zip(made.weights[1:], made.grads[1:], strict=True):
+            grads[0] = grads[0] - weights[0] * (grads[0] * weights[0]).sum() / (weights[0] ** 2).sum()
+    assert ("no-effect" in found(made)) == orthogonal
+
+
+def test_one_true_gradient_clears_a_bias():
+    made = convolution("float32", 1e-2, 1e-9)
+    made.grads[5][1] = np.full(8, 1e-4)
+    assert diagnose.findings(made) == []
+
+
+def test_a_keys_bias():
+    params = [
+        param(f"attn.{name}_proj.{kind}", (8, 8) if kind == "weight" else (8,), layer="Linear")
+        for name in "qkv"
+        for kind in ("weight", "bias")
+    ]
+    made = trained(params, STEPS, steady, grad=lambda name: 1e-10 if name == "attn.k_proj.bias" else 1e-3)
+    finding = found(made)["no-effect"]
+    assert finding.tensors == ("attn.k_proj.bias",)
+    assert finding.remedy.startswith("A key's bias adds the same to every score")
+
+
+def test_a_weight_normed_layer_is_measured_by_its_direction():
+    params = [
+        param("conv.weight", (8, 3), part="effective", layer="Conv2d"),
+        param("conv.weight.g", (8, 1), role="kernel", part="g", layer="Conv2d"),
+        param("conv.weight.v", (8, 3), role="kernel", part="v", layer="Conv2d"),
+        param("conv.bias", (8,), layer="Conv2d"),
+        param("bn.bias", (8,), layer="InstanceNorm2d"),
+    ]
+    made = trained(params, STEPS, steady, grad=lambda name: 1e-10 if name == "conv.bias" else 1e-3)
+    finding = found(made)["no-effect"]
+    assert "(conv.weight.v: " in finding.text
+    assert finding.remedy.startswith("A bias before InstanceNorm cancels.")
+
+
+def test_the_option_is_called_as_the_layer_calls_it():
+    params = [param("dense/kernel", (4, 4), layer="Dense"), param("dense/bias", (4,), layer="Dense")]
+    params += [param("norm/gamma", (4,), role="scale", layer="BatchNormalization")]
+    made = trained(params, STEPS, steady, grad=lambda name: 1e-10 if name == "dense/bias" else 1e-3)
+    assert (
+        found(made)["no-effect"].remedy == "A bias before BatchNormalization cancels. Use Dense(..., use_bias=False)."
+    )
