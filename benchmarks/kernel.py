@@ -31,7 +31,8 @@ def main() -> None:
     x = torch.randn(entries)
     with torch.no_grad():
         rows = large_array(x, repeats) + against_torch(x, 1 if tiny else 3)
-        rows += small_tensors(20 if tiny else 2000, repeats) + [gpt(2**8 if tiny else 200_000, repeats)]
+        rows += small_tensors(20 if tiny else 2000, repeats)
+        rows.append(gpt(2**8 if tiny else 200_000, repeats))
     print_table(f"kernel ({entries:,} entries in the large array)", rows)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from normkit.errors import ArgumentError
@@ -33,6 +33,7 @@ def test_kept_axes(per, kept):
     assert kept_axes(per, CONV.shape, CONV) == kept
 
 
+@settings(deadline=None)  # the first call may compile
 @given(st.integers(1, 6), st.data())
 def test_negative_axes_are_the_same_axes(ndim, data):
     axes = data.draw(st.lists(st.integers(0, ndim - 1), unique=True))

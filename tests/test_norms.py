@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -138,6 +138,7 @@ def test_minus_zero_is_a_zero():
 
 
 @pytest.mark.parametrize("kind", ENTRYWISE)
+@settings(deadline=None)  # the first call may compile
 @given(
     x=hnp.arrays(np.float32, hnp.array_shapes(min_dims=0, max_dims=3), elements={"min_value": -100, "max_value": 100})
 )
@@ -145,6 +146,7 @@ def test_every_kind_of_any_array(kind, x):
     assert_norm(x, kind, relative=1e-7 if kind == "std" else 1e-12)
 
 
+@settings(deadline=None)  # the first call may compile
 @given(
     hnp.arrays(np.float64, st.integers(1, 50), elements=st.floats(-10, 10).filter(lambda v: v == 0 or abs(v) > 1e-3)),
     st.integers(-30, 30),

@@ -50,7 +50,7 @@ LAW: dict[str, set[str]] = {
     "transformers": {"torch"},
 }
 EVERYTHING = set(LAW)
-LAW |= {"cli": EVERYTHING | {"front"}, "front": EVERYTHING}
+LAW |= {"cli": EVERYTHING | {"front"}, "front": EVERYTHING, "__main__": {"cli"}}
 
 FRAMEWORKS = {"torch", "keras", "jax", "tensorflow", "flax", "optax", "equinox", "lightning", "transformers"}
 FRAMEWORKS_OF = {  # where a framework may be imported: a drawer of `ops`, a door or a porch -> its own

@@ -9,7 +9,7 @@ from operator import add
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -39,12 +39,14 @@ def test_counts_are_whole_numbers():
     assert all(type(getattr(stats, name)) is float for name in ("sum", "abs", "sq", "max", "dot"))
 
 
+@settings(deadline=None)  # the first call may compile
 @given(st.lists(hnp.arrays(np.float32, st.integers(0, 300), elements=SMALL), max_size=6))
 def test_merged_stats_are_those_of_the_whole(parts):
     merged = merge(stats_of(part) for part in parts)
     assert_stats(merged, np.concatenate([np.zeros(0, np.float32), *parts]))
 
 
+@settings(deadline=None)  # the first call may compile
 @given(st.lists(hnp.arrays(np.float64, st.integers(1, 50), elements=SMALL), min_size=1, max_size=6), st.randoms())
 def test_the_order_of_merging_is_only_rounding(parts, random):
     stats = [stats_of(part) for part in parts]

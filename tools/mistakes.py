@@ -126,7 +126,7 @@ MISTAKES: list[Row] = [
     (
         "a NaN lost where two parts merge",
         "src/normkit/types.py",
-        "a != a or a >= b",
+        "math.isnan(a) or a >= b",
         "a >= b",
         ("tests/test_sums.py",),
     ),

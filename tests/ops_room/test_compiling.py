@@ -70,3 +70,18 @@ def test_a_full_disk_does_not_matter():
 
 def test_numba_is_not_imported_before_a_kernel_is_needed():
     run("import sys, normkit.norms, normkit.ops.numpy; assert 'numba' not in sys.modules")
+
+
+def test_float16_is_read_rightly_where_the_processor_cannot_convert_it(tmp_path):
+    script = """
+        import numpy as np
+        from normkit.ops import cpu, kernels
+        kernels._converts_float16 = lambda: False
+        bits = np.arange(2**16, dtype=np.uint16)
+        places = bits.ctypes.data + 2 * np.arange(2**16)
+        found = cpu.sums(cpu.Table(places, np.ones(2**16), np.full(2**16, cpu.KINDS["float16"])))
+        np.seterr(invalid="ignore")
+        np.testing.assert_array_equal(found[0], bits.view(np.float16).astype(np.float64))
+        print("right")
+    """
+    assert run(script, NUMBA_CACHE_DIR=str(tmp_path)).stdout == "right\n"

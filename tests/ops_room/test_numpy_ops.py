@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -81,6 +81,7 @@ def test_dense_memory_is_not_copied(view):
     assert ops._dense(x) is x
 
 
+@settings(deadline=None)  # the first call may compile
 @given(
     hnp.arrays(
         st.sampled_from(FLOATS),
@@ -95,6 +96,7 @@ def test_the_sums_of_any_array_any_way_round(x, data):
     assert_sums_of(view[steps])
 
 
+@settings(deadline=None)  # the first call may compile
 @given(hnp.arrays(np.float32, st.integers(1, 3000), elements={"min_value": -8, "max_value": 8}), st.data())
 def test_sums_of_parts_merge_to_the_whole(x, data):
     cut = data.draw(st.integers(0, x.size))
@@ -104,6 +106,7 @@ def test_sums_of_parts_merge_to_the_whole(x, data):
     np.testing.assert_allclose(merged, whole, rtol=1e-13, atol=1e-12 * x.size)
 
 
+@settings(deadline=None)  # the first call may compile
 @given(hnp.arrays(np.float64, st.integers(1, 2000), elements={"min_value": -8, "max_value": 8}), st.randoms())
 def test_a_permutation_changes_nothing_but_rounding(x, random):
     order = list(range(x.size))

@@ -57,7 +57,7 @@ def test_defaults_are_l2_of_the_weight(path):
 
 def test_answers_may_be_changed_by_the_caller(path):
     recording = Recording(path)
-    expected = [array.copy() for array in (recording.matrix(), recording.steps, recording.walls)]
+    expected = [Recording(path).matrix(), recording.steps.copy(), recording.walls.copy()]
     for array in (recording.matrix(), recording.series("layer.0.weight"), recording.steps, recording.walls):
         array[:] = -1
     for array, before in zip((recording.matrix(), recording.steps, recording.walls), expected, strict=True):

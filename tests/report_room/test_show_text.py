@@ -169,7 +169,7 @@ def test_tied_weights_are_named():
     ("meta", "line"),
     [
         ({"end": "interrupted"}, "interrupted after step 920"),
-        ({"end": "error: ValueError"}, "the run ended with ValueError after step 920"),
+        ({"end": "error: ValueError"}, "the run ended with an error after step 920: ValueError"),
         ({"end": "stopped", "error": "OSError: disk full"}, "recording stopped: OSError: disk full after step 920"),
         ({"finished": None, "end": None}, "not closed: still running, or killed; last record at step 920, "),
     ],

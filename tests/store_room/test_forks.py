@@ -1,11 +1,13 @@
 """A fork waits for writers that are inside SQLite, but not for ever, and leaves every lock as it was."""
 
+import gc
 import os
+import sqlite3
 import threading
 
 import pytest
 
-from normkit.store import forks
+from normkit.store import file, forks
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
@@ -41,6 +43,16 @@ def test_guards_of_gone_writers_are_forgotten():
     assert len(forks._guards) == before + 1
     del guard
     assert len(forks._guards) == before
+
+
+def test_connection_outlives_its_names(tmp_path):
+    """Only `finish` closes it: a forked child that drops it must not fold the parent's WAL."""
+    con = file.begin(tmp_path / "a.norms", [])
+    name = id(con)
+    del con
+    kept = [each for each in gc.get_objects() if isinstance(each, sqlite3.Connection) and id(each) == name]
+    assert len(kept) == 1
+    file.finish(kept[0])
 
 
 FORKS = """

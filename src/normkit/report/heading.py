@@ -121,7 +121,8 @@ def _ending(columns: Columns, walls: NDArray[np.float64]) -> str:
         return ""
     reason = {"interrupted": "interrupted", "stopped": f"recording stopped: {columns.meta.get('error', '')}"}
     if end.startswith("error"):
-        return f"the run ended with {end.partition(': ')[2] or 'an error'} after step {columns.last:,}"
+        what = end.partition(": ")[2]
+        return f"the run ended with an error after step {columns.last:,}{what and f': {what}'}"
     return f"{reason.get(end, end)} after step {columns.last:,}"
 
 

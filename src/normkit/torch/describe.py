@@ -31,7 +31,12 @@ def rates(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """The learning rate of each group, those equal to the first left out."""
     rates = [group.get("lr") for group in optimizer.param_groups]
     named = {"lr" if i == 0 else f"lr.{i}": rate for i, rate in enumerate(rates) if rate is not None}
-    return {name: rate for name, rate in named.items() if name == "lr" or rate is not rates[0]}
+    return {name: rate for name, rate in named.items() if name == "lr" or not _same(rate, rates[0])}
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Equal, as far as that can be told without waiting for a device."""
+    return a is b or (not isinstance(a, torch.Tensor) and not isinstance(b, torch.Tensor) and a == b)
 
 
 def _describe(optimizer: torch.optim.Optimizer, names: Mapping[int, str]) -> dict[str, Any]:

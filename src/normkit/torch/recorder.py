@@ -234,10 +234,16 @@ class TorchRecorder(Recorder):
 
     @torch.no_grad()
     def _record_weights(self) -> None:
+        """The weights now; what the newest record says of this same step besides is kept."""
         self._refresh()
-        pieces = [self._rest.measure()]
-        pieces += [self._owned[0].measure()] if self._owned else []
-        self._emit(self._packet(pieces))
+        fresh = [columns.measure() for columns in (self._rest, *self._owned[:1])]
+        newest = self._newest
+        if newest is not None and newest.step == self.steps and newest.layout == self._layout:
+            packet = self._packet([*newest.pieces, *fresh])
+            packet.scalars = dict(newest.scalars)
+        else:
+            packet = self._packet(fresh)
+        self._emit(packet)
 
     def _packet(self, pieces: list[Any], fate: Any = None) -> Packet:
         self._stale = False

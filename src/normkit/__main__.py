@@ -1,0 +1,5 @@
+"""`python -m normkit`: the command line."""
+
+from normkit.cli import main
+
+main()
