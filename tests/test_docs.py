@@ -56,7 +56,7 @@ def run_python(snippet: Snippet, names: dict[str, object]) -> None:
 def run_console(snippet: Snippet, folder: Path) -> None:
     """Only `normkit` itself is run; installing and building are for the reader."""
     for command in commands(snippet.code):
-        program, *args = shlex.split(command)
+        program, *args = shlex.split(command, comments=True)
         if program == "normkit":
             extra = next((more for script, more in SHORTER.items() if script in args), [])
             done = run_normkit([*args, *extra], folder)

@@ -186,10 +186,10 @@ def threads() -> int:
 def _share(work: Callable[[], None], plan: Plan) -> None:
     """Do the work here and, where it is large enough, on the pool's threads at the same time."""
     helpers = 0 if plan.bytes < ALONE_BELOW else min(threads(), len(plan.units) - 1) - 1
-    waiting = [_submit(work) for _ in range(helpers)]
+    futures = [_submit(work) for _ in range(helpers)]
     work()
-    for future in waiting:
-        if future is not None:
+    for future in futures:
+        if future is not None and not future.cancel():  # one that has not begun finds nothing left to do
             future.result()
 
 

@@ -65,7 +65,7 @@ class Cache:
     """
 
     def __init__(self) -> None:
-        self.addresses: list[list[int]] = []
+        self.places: list[list[int]] = []
         self.sizes: list[list[int | None]] = []
         self.halves: list[list[tuple[int, torch.dtype]]] = []
         self.tables: list[cpu.Table] = []
@@ -187,6 +187,14 @@ def _addresses(tensors: Sequence[Tensor | None]) -> list[int]:
     return [0 if t is None else t.data_ptr() or 1 for t in tensors]
 
 
+def _places(tensors: Sequence[Tensor | None]) -> list[int]:
+    """What changes when a tensor moves; `map` takes two thirds of the time of a comprehension."""
+    try:
+        return list(map(Tensor.data_ptr, tensors))  # type: ignore[arg-type]
+    except TypeError:  # None is among them
+        return _addresses(tensors)
+
+
 def _sizes(tensors: Sequence[Tensor | None]) -> list[int | None]:
     return [None if t is None else t.nbytes for t in tensors]
 
@@ -198,7 +206,7 @@ def _halves(tensors: Sequence[Tensor | None]) -> list[tuple[int, torch.dtype]]:
 
 def _remember(lists: Sequence[Sequence[Tensor | None]], tables: list[cpu.Table], cache: Cache | None) -> None:
     if cache is not None:
-        cache.addresses = [_addresses(tensors) for tensors in lists]
+        cache.places = [_places(tensors) for tensors in lists]
         cache.sizes = [_sizes(tensors) for tensors in lists]
         cache.halves = [_halves(tensors) for tensors in lists]
         cache.tables = tables
@@ -209,17 +217,17 @@ def _remembered(lists: Sequence[Sequence[Tensor | None]], cache: Cache) -> list[
     try:
         if [_sizes(tensors) for tensors in lists] != cache.sizes or not _same_halves(lists, cache):
             return None
-        addresses = [_addresses(tensors) for tensors in lists]
+        places = [_places(tensors) for tensors in lists]
     except RuntimeError:  # a tensor without memory of its own has come in
         return None
-    if addresses == cache.addresses:
+    if places == cache.places:
         return cache.tables
-    groups, now, before = zip(*lists, strict=True), zip(*addresses, strict=True), zip(*cache.addresses, strict=True)
+    groups, now, before = zip(*lists, strict=True), zip(*places, strict=True), zip(*cache.places, strict=True)
     for group, here, there in zip(groups, now, before, strict=True):
         if here != there and not _fit_in_place(group):
             return None
-    cache.addresses = addresses
-    cache.tables = [table.moved(places) for table, places in zip(cache.tables, addresses, strict=True)]
+    cache.places = places
+    cache.tables = [table.moved(_addresses(tensors)) for table, tensors in zip(cache.tables, lists, strict=True)]
     return cache.tables
 
 
