@@ -158,6 +158,30 @@ def test_parameters_that_appear_vanish_and_thaw(file):
     assert np.isfinite(run.series("3.weight")[3])
 
 
+def test_weights_that_move_to_other_memory_or_another_dtype(file):
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with nk.record(model, optimizer, to=file, every=1, quiet=True) as rec:
+        one_step(model, optimizer, 1)
+        for p in model.parameters():
+            p.data = p.data.clone() * 2
+        one_step(model, optimizer, 2)
+        doubled = math.sqrt((as64(model[0].weight) ** 2).sum())
+        model.to(torch.bfloat16)
+        before = as64(model[0].weight)
+        one_step(model, optimizer, 3)
+        moved = math.sqrt(((as64(model[0].weight) - before) ** 2).sum())
+        model[2].weight.data = torch.cat([model[2].weight.data] * 2)
+        model[2].bias.data = torch.cat([model[2].bias.data] * 2)
+        optimizer.zero_grad()
+        model(batch(4, torch.bfloat16)[0]).sum().backward()
+        optimizer.step()
+    run = normkit.load(rec.path)
+    assert_close(run.series("0.weight")[2], doubled)
+    assert_close(run.series("0.weight", quantity="update")[3], moved)
+    assert_close(run.series("2.weight", "rms")[4], math.sqrt((as64(model[2].weight) ** 2).mean()))
+
+
 def test_sparse_gradients(file):
     model = torch.nn.Embedding(6, 3, sparse=True)
     optimizer = torch.optim.SparseAdam(model.parameters(), lr=0.1)

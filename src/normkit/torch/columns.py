@@ -31,7 +31,8 @@ class Columns:
         self.located = [located[i] for i in index]
         self.tensors: list[torch.Tensor] | None = None
         if all(item.effective is None for item in self.located):
-            self.tensors = [tensor_of(item) for item in self.located]
+            # the parameters themselves: `p.data = ...` moves one to other memory
+            self.tensors = [item.tensor for item in self.located if item.tensor is not None]
         self._copies: list[torch.Tensor] | None = None
         self._sampled: list[Piece] = []
         self._closure = False
@@ -41,7 +42,7 @@ class Columns:
         """The weights now; those of parametrized layers are computed, without side effects."""
         if self.tensors is not None:
             return self.tensors
-        return [tensor_of(item) for item in self.located]
+        return [item.tensor if item.tensor is not None else tensor_of(item) for item in self.located]
 
     def measure(self) -> Piece:
         """The weights' sums now."""

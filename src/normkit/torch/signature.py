@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 LAZY = (UninitializedParameter, UninitializedBuffer)
-_FLAG = attrgetter("requires_grad")
+_FLAGS = attrgetter("requires_grad", "dtype")
 
 
 class Signature:
-    """Which tensors and layers there were; `changed()` says whether any came, went, was replaced or (un)frozen.
+    """Which tensors and layers there were; `changed()` says whether any came, went, was replaced, (un)frozen or reshaped.
 
     It keeps the very dictionaries in which torch's modules hold their parameters and children, so that asking builds
     two lists and no more. Two signatures are equal when they saw the same objects in the same state. Buffers count
@@ -32,18 +32,23 @@ class Signature:
         self._optimizers = list(optimizers)
         self._held = self._now()
         self._tensors = list({id(held): held for held in self._held if isinstance(held, Tensor)}.values())
-        self._flags = list(map(_FLAG, self._tensors))
         self._lazy = [tensor for tensor in self._tensors if isinstance(tensor, LAZY)]
+        self._real = [tensor for tensor in self._tensors if not isinstance(tensor, LAZY)]
+        self._seen = self._forms()
 
     def changed(self) -> bool:
         """Is anything different from what it was when this was made?"""
-        return any(self._empty) or not self._same(self._now(), list(map(_FLAG, self._tensors)))
+        return any(self._empty) or not self._same(self._now(), self._forms())
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Signature) and self._same(other._held, other._flags)
+        return isinstance(other, Signature) and self._same(other._held, other._seen)
 
-    def _same(self, held: list[Any], flags: list[bool]) -> bool:
-        if flags != self._flags or len(held) != len(self._held) or not all(map(is_, held, self._held)):
+    def _forms(self) -> tuple[list[Any], list[int]]:
+        """`model.half()` and `p.data = ...` leave the object in its place and change what it holds."""
+        return list(map(_FLAGS, self._tensors)), list(map(Tensor.numel, self._real))
+
+    def _same(self, held: list[Any], forms: tuple[list[Any], list[int]]) -> bool:
+        if forms != self._seen or len(held) != len(self._held) or not all(map(is_, held, self._held)):
             return False
         return all(isinstance(tensor, LAZY) for tensor in self._lazy)  # one that became real changed only its class
 
