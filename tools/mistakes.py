@@ -147,28 +147,28 @@ MISTAKES: list[Row] = [
     # --- which weights ------------------------------------------------------------------------------------------------
     (
         "a frozen parameter taken with the trainable ones",
-        "src/normkit/rules.py",
+        "src/normkit/select/rules.py",
         'return "" if param.trainable else "frozen"',
         'return ""',
         SELECT,
     ),
     (
         "a pattern that starts in the middle of a name",
-        "src/normkit/rules.py",
+        "src/normkit/select/rules.py",
         r"(?s:.*\.)?",
         r"(?s:.*)",
-        ("tests/test_docs.py::test_docstring_examples_are_true[rules.py]",),
+        ("tests/test_docs.py::test_docstring_examples_are_true[select/rules.py]",),
     ),
     (
         "names alone reach every role, so that a bias is decayed",
-        "src/normkit/select.py",
+        "src/normkit/select/selection.py",
         "why = barred(param, rule.roles or default)",
         'why = barred(param, rule.roles or ("trainable",))',
         SELECT,
     ),
     (
         "what is taken away comes back",
-        "src/normkit/select.py",
+        "src/normkit/select/selection.py",
         "if term.meets(param)), None):\n        return False",
         "if not term.meets(param)), None):\n        return False",
         SELECT,

@@ -50,7 +50,7 @@ def test_connection_outlives_its_names(tmp_path):
     con = file.begin(tmp_path / "a.norms", [])
     name = id(con)
     del con
-    kept = [each for each in gc.get_objects() if isinstance(each, sqlite3.Connection) and id(each) == name]
+    kept = [each for each in gc.get_objects() if type(each) is sqlite3.Connection and id(each) == name]
     assert len(kept) == 1
     file.finish(kept[0])
 

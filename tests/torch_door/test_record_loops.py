@@ -236,6 +236,21 @@ def test_steps_by_hand(file):
     assert_close(run.series("0.weight", quantity="grad")[1:], [m / 0.1 for m in moved])
 
 
+def test_steps_by_hand_of_a_model_that_grows(file):
+    model = net()
+    with nk.record(model, to=file, every=1, quiet=True) as rec:
+        for step in range(1, 4):
+            if step == 2:
+                model.append(torch.nn.Linear(3, 3))
+            model.zero_grad()
+            model(batch(step)[0]).sum().backward()
+            rec.step()
+    run = normkit.load(rec.path)
+    assert np.isnan(run.series("3.weight")[:2]).all()
+    assert np.isfinite(run.series("3.weight")[2:]).all()
+    assert np.isfinite(run.series("3.weight", quantity="grad")[2:]).all()
+
+
 def test_steps_by_hand_are_refused_beside_an_optimizer(file):
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

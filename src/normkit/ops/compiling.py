@@ -18,16 +18,15 @@ from numba import types
 from numba.core import event
 
 from normkit.ops import kernels
-from normkit.ops.cpu import STORED_AS
 
 _SIGNATURE_TAIL = (types.int64[:, ::1], types.int64[:, ::1], types.int64[::1], types.int64, types.float64[:, ::1])
 
 
 @cache
-def compiled(name: str, kind: int) -> Callable[..., None]:
-    """The kernel of that name for elements of that kind: from the disk, or compiled and put there for the next time."""
+def compiled(name: str, stored: type[np.generic]) -> Callable[..., None]:
+    """The kernel of that name for elements stored so: from the disk, or compiled and put there for the next time."""
     kernel = getattr(kernels, name)
-    like = numba.from_dtype(np.dtype(STORED_AS[kind]))[::1]
+    like = numba.from_dtype(np.dtype(stored))[::1]
     signature = types.void(like, *_SIGNATURE_TAIL)
     with _announced():
         try:

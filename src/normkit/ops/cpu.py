@@ -138,7 +138,7 @@ def _run(kernel: str, rows: int, table: Table, addresses: Sequence[Ints]) -> Mat
     matrix[:, table.present & (table.counts == 0)] = 0.0
     places = np.stack(addresses)
     for plan in table.plans:
-        columns = _run_plan(compiled(kernel, plan.kind), rows, plan, places)
+        columns = _run_plan(compiled(kernel, STORED_AS[plan.kind]), rows, plan, places)
         if len(plan.columns) == len(table):
             return columns
         matrix[:, plan.columns] = columns

@@ -243,8 +243,10 @@ def _float_sums_and_dot(g: Any, w: Any) -> tuple[float, float, float, float]:
 
 
 @_inner
-def _float_sums_of_step(w: Any, old: Any) -> tuple[float, float, float, float]:
+def _both_sums_of_step(w: Any, old: Any) -> Any:
+    """In one loop, unlike elsewhere: the difference is float64, so its bits are as wide as its sums."""
     total, length, square, dot = _wide_vectors(0.0), 0.0, 0.0, 0.0
+    largest, zeros = _no_bits(1.0), _no_bits(1.0)
     for i in range(w.size):
         before = _as_float64(old[i])
         x = _as_float64(w[i]) - before
@@ -252,7 +254,15 @@ def _float_sums_of_step(w: Any, old: Any) -> tuple[float, float, float, float]:
         length += abs(x)
         square += x * x
         dot += x * before
-    return total, length, square, dot
+        bits = _magnitude(x)
+        largest = _larger(largest, bits)
+        zeros = _plus_one_if_equal(zeros, bits, _no_bits(1.0))
+    nonfinite = _no_bits(1.0)
+    if largest >= _infinite_bits(1.0):
+        for i in range(w.size):
+            bits = _magnitude(_as_float64(w[i]) - _as_float64(old[i]))
+            nonfinite = _plus_one_if_reached(nonfinite, bits, _infinite_bits(1.0))
+    return (total, length, square, dot), (largest, zeros, nonfinite)
 
 
 @_inner
@@ -268,20 +278,6 @@ def _bit_sums(w: Any) -> Any:
     if largest >= _infinite_bits(w[0]):
         for i in range(w.size):
             nonfinite = _plus_one_if_reached(nonfinite, _magnitude(w[i]), _infinite_bits(w[0]))
-    return largest, zeros, nonfinite
-
-
-@_inner
-def _bit_sums_of_step(w: Any, old: Any) -> Any:
-    largest, zeros, nonfinite = _wide_vectors(_no_bits(1.0)), _no_bits(1.0), _no_bits(1.0)
-    for i in range(w.size):
-        bits = _magnitude(_as_float64(w[i]) - _as_float64(old[i]))
-        largest = _larger(largest, bits)
-        zeros = _plus_one_if_equal(zeros, bits, _no_bits(1.0))
-    if largest >= _infinite_bits(1.0):
-        for i in range(w.size):
-            bits = _magnitude(_as_float64(w[i]) - _as_float64(old[i]))
-            nonfinite = _plus_one_if_reached(nonfinite, bits, _infinite_bits(1.0))
     return largest, zeros, nonfinite
 
 
@@ -354,8 +350,9 @@ def _step_sums_of_segment(w: Any, old: Any, out: Any, k: int) -> None:
     for start in range(0, w.size, BLOCK):
         _ask_for_block_after(old, start)
         stop = min(start + BLOCK, w.size)
-        block_total, block_length, block_square, block_dot = _float_sums_of_step(w[start:stop], old[start:stop])
-        block_largest, block_zeros, block_nonfinite = _bit_sums_of_step(w[start:stop], old[start:stop])
+        floats, bits = _both_sums_of_step(w[start:stop], old[start:stop])
+        block_total, block_length, block_square, block_dot = floats
+        block_largest, block_zeros, block_nonfinite = bits
         total += block_total
         length += block_length
         square += block_square

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from normkit.ops import cpu, torch_columns
-from normkit.ops.torch_columns import KINDS, Column, Group, fit, readable, readable_together, refuse_unreadable
+from normkit.ops.torch_columns import KINDS, Column, fit, readable
 from normkit.ops.torch_device import Parcel, device_grad_sums, device_step_sums, device_sums
 from normkit.types import SUMS
 
@@ -68,6 +68,7 @@ class Cache:
         self.places: list[list[int]] = []
         self.sizes: list[list[int | None]] = []
         self.halves: list[list[tuple[int, torch.dtype]]] = []
+        self.forms: list[list[object]] = []
         self.tables: list[cpu.Table] = []
 
 
@@ -209,6 +210,7 @@ def _remember(lists: Sequence[Sequence[Tensor | None]], tables: list[cpu.Table],
         cache.places = [_places(tensors) for tensors in lists]
         cache.sizes = [_sizes(tensors) for tensors in lists]
         cache.halves = [_halves(tensors) for tensors in lists]
+        cache.forms = [[_form(t) for t in tensors] for tensors in lists]
         cache.tables = tables
 
 
@@ -222,9 +224,9 @@ def _remembered(lists: Sequence[Sequence[Tensor | None]], cache: Cache) -> list[
         return None
     if places == cache.places:
         return cache.tables
-    groups, now, before = zip(*lists, strict=True), zip(*places, strict=True), zip(*cache.places, strict=True)
-    for group, here, there in zip(groups, now, before, strict=True):
-        if here != there and not _fit_in_place(group):
+    for tensors, now, before, forms in zip(lists, places, cache.places, cache.forms, strict=True):
+        moved = [i for i, (here, there) in enumerate(zip(now, before, strict=True)) if here != there]
+        if any(_form(tensors[i]) != forms[i] for i in moved):
             return None
     cache.places = places
     cache.tables = [table.moved(_addresses(tensors)) for table, tensors in zip(cache.tables, lists, strict=True)]
@@ -238,8 +240,6 @@ def _same_halves(lists: Sequence[Sequence[Tensor | None]], cache: Cache) -> bool
     return True
 
 
-def _fit_in_place(group: Group) -> bool:
-    present = [t for t in group if t is not None]
-    for t in present:
-        refuse_unreadable(t)
-    return readable_together(present) and not any(torch_columns.on_device(t) for t in present)
+def _form(t: Tensor | None) -> object:
+    """All but the place that decides how a tensor is read: as cheap as can be, since gradients are new at each step."""
+    return None if t is None else (type(t), t.dtype, t.device, t.layout, t.is_neg(), t.shape, t.stride())

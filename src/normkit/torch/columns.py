@@ -35,7 +35,7 @@ class Columns:
             self.tensors = [item.tensor for item in self.located if item.tensor is not None]
         self._copies: list[torch.Tensor] | None = None
         self._sampled: list[Piece] = []
-        self._closure = False
+        self._graded = False
         self._weights_cache, self._grads_cache, self._steps_cache = ops.Cache(), ops.Cache(), ops.Cache()
 
     def weights(self) -> list[torch.Tensor]:
@@ -50,10 +50,10 @@ class Columns:
 
     def before(self, what: Sequence[str], *, closure: bool, scale: Any = None) -> None:
         """Take the gradients' sums and the copy that the update needs. With a closure, gradients come in the step."""
-        self._sampled, self._closure = [], closure
+        self._sampled, self._graded = [], "grad" in what and not closure
         weights = self.weights()
         copies = self._room(weights) if "update" in what or ("grad" in what and closure) else None
-        if "grad" in what and not closure:
+        if self._graded:
             self._sampled.append(self._gradients(weights, copies, scale))
         elif copies is not None:
             for weight, copy in zip(weights, copies, strict=True):
@@ -62,7 +62,7 @@ class Columns:
     def after(self, what: Sequence[str]) -> list[Piece]:
         """What the step did: sums of the weights and of the update, and of the gradients if not taken before."""
         weights = self.weights()
-        if self._closure and "grad" in what:
+        if "grad" in what and not self._graded:
             self._sampled.append(self._gradients(self._copies or weights, None, None))
         if "update" in what and self._copies is not None:
             late = ops.step_sums(weights, self._copies, cache=self._steps_cache)

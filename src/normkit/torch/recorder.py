@@ -102,6 +102,7 @@ class TorchRecorder(Recorder):
         if self._writer is None:
             return
         with self._guard(), self.schedule.clock():
+            self._refresh()
             self._sample_after(self._rest, counts=True)
             if self._writer is not None and self.schedule.samples(self.steps + 1):
                 self._sample_before(self._rest, closure=True)

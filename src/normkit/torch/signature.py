@@ -15,7 +15,7 @@ _FLAGS = attrgetter("requires_grad", "dtype")
 
 
 class Signature:
-    """Which tensors and layers there were; `changed()` says whether any came, went, was replaced, (un)frozen or reshaped.
+    """Which tensors and layers there were; `changed()` says whether any came, went or changed.
 
     It keeps the very dictionaries in which torch's modules hold their parameters and children, so that asking builds
     two lists and no more. Two signatures are equal when they saw the same objects in the same state. Buffers count

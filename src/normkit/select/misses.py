@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from itertools import islice
 
 from normkit.errors import ArgumentError
-from normkit.rules import WORDS, Parsed, Term, barred, matches
+from normkit.select.rules import WORDS, Parsed, Term, barred, matches
 from normkit.types import Param
 
 

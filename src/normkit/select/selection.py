@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from normkit.errors import ArgumentError
-from normkit.misses import refuse_misses
-from normkit.rules import Parsed, barred, parse
+from normkit.select.misses import refuse_misses
+from normkit.select.rules import Parsed, barred, parse
 from normkit.types import Param
 
 FOLD_ABOVE = 40  # rows; a longer table prints layers that differ only in their numbers as one row
