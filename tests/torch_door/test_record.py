@@ -12,7 +12,6 @@ torch = pytest.importorskip("torch")
 import normkit
 import normkit.torch as nk
 from loops import as64, assert_close, batch, net, one_step
-from normkit.errors import ArgumentError
 
 
 def test_assert_close_can_fail():
@@ -198,10 +197,11 @@ def test_epochs(file):
     with nk.record(model, optimizer, to=file, every=nk.Every(epochs=2), quiet=True) as rec:
         for _ in range(4):
             for step in range(5):
-                one_step(model, optimizer, step)
+                rec.log(loss=one_step(model, optimizer, step) * 0 + step)
             rec.epoch()
     run = normkit.load(rec.path)
     assert list(run.steps) == [0, 10, 20]
+    assert list(run.scalar("loss")[1:]) == [4.0, 4.0]
     assert list(run.epochs[1:]) == [2, 4]
 
 
@@ -236,12 +236,15 @@ def test_log_goes_with_the_step_just_made(file):
             scheduler.step()
             rec.log(loss=loss, accuracy=np.float32(0.5))
             losses.append(float(loss))
-        with pytest.raises(ArgumentError, match=r"log\(loss=\.\.\.\): expected one number, got shape \(3,\)"):
-            rec.log(loss=torch.ones(3))
+        for bad, shape in ((torch.ones(3), r"shape \(3,\)"), (None, "'NoneType'"), (10**400, "'int'")):
+            with pytest.warns(RuntimeWarning, match=rf"log\(bad=\.\.\.\): expected one number, got {shape}; it is not"):
+                rec.log(bad=bad, one=np.ones(1))
     run = normkit.load(rec.path)
     assert_close(run.scalar("loss")[1:], losses[1::2])
     assert_close(run.scalar("lr")[1:], [0.1 * 0.5, 0.1 * 0.5**3, 0.1 * 0.5**5])
     assert run.scalar("accuracy")[-1] == 0.5
+    assert "bad" not in run.scalar_names
+    assert run.scalar("one")[-1] == 1.0
 
 
 def test_a_scalar_that_comes_late(file):

@@ -2,12 +2,14 @@
 
 import gc
 import itertools
+import weakref
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
 import normkit
+import normkit.torch as nk
 from normkit.torch.run import alive, arm, models_of
 
 
@@ -64,7 +66,7 @@ def test_a_later_optimizer_begins_another_recording(session):
         net = torch.nn.Linear(4, 2)
         steps(net, torch.optim.SGD(net.parameters(), lr=0.1))
     session.close()
-    assert [normkit.load(recorder.path).steps.tolist() for recorder in session.recorders] == [[0, 1, 2, 3]] * 2
+    assert [normkit.load(path).steps.tolist() for path in session.paths] == [[0, 1, 2, 3]] * 2
 
 
 def test_models_made_first_and_trained_one_after_the_other(session):
@@ -73,10 +75,44 @@ def test_models_made_first_and_trained_one_after_the_other(session):
     for net, optimizer in zip(nets, optimizers, strict=True):
         steps(net, optimizer, count=300)
     session.close()
-    runs = [normkit.load(recorder.path) for recorder in session.recorders]
+    runs = [normkit.load(path) for path in session.paths]
     assert [len(run.tensors) for run in runs] == [4, 2]
     assert runs[0].steps[-1] == 300
     assert 90 <= runs[1].steps[-1] <= 100
+
+
+def test_models_that_the_script_drops_are_not_kept_alive(session):
+    def fold():
+        net = torch.nn.Linear(4, 2)
+        steps(net, torch.optim.SGD(net.parameters(), lr=0.1))
+        return weakref.ref(net)
+
+    dropped = [fold() for _ in range(3)]
+    assert [ref() is None for ref in dropped[:2]] == [True, True]  # the third goes with the next collection
+    gc.collect()
+    assert dropped[2]() is None
+    session.close()
+    runs = [normkit.load(path) for path in session.paths]
+    assert [run.steps.tolist() for run in runs] == [[0, 1, 2, 3]] * 3
+    assert [run.meta["end"] for run in runs] == ["dropped"] * 3
+
+
+def test_a_script_that_records_itself_is_recorded_once(session, tmp_path):
+    net = torch.nn.Linear(4, 2)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    with nk.record(net, optimizer, to=tmp_path / "own"):
+        steps(net, optimizer)
+    assert session.close() is None
+    assert session.refused == "the script records itself"
+    assert [path.name for path in tmp_path.rglob("*.norms")] == ["own.norms"]
+
+
+def test_a_script_that_changes_its_folder(session, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    net = torch.nn.Linear(4, 2)
+    steps(net, torch.optim.SGD(net.parameters(), lr=0.1))
+    assert session.close().parent == tmp_path / "runs"
 
 
 def test_a_failure_leaves_the_script_alone(session, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import os
 import sys
 import weakref
 from collections import deque
@@ -16,13 +17,12 @@ from normkit import diagnose
 from normkit.errors import ArgumentError, StateError
 from normkit.readers.recording import load
 from normkit.recording.about import common_meta, now, warn_once
+from normkit.recording.checks import check_what, plain_scalar
 from normkit.recording.packet import Packet
 from normkit.recording.schedule import Schedule
-from normkit.store.paths import new_path
+from normkit.store.paths import default_name, new_path
 from normkit.store.writer import Writer
-from normkit.types import QUANTITIES, Finding, Param, When
-
-WHAT = QUANTITIES
+from normkit.types import Finding, Param, When
 
 
 class Recorder:
@@ -45,6 +45,7 @@ class Recorder:
         overhead: float,
         what: Sequence[str],
         quiet: bool,
+        folder: Path | None = None,
         enabled: bool = True,
     ) -> None:
         self.schedule = Schedule(every, overhead=overhead)
@@ -61,7 +62,12 @@ class Recorder:
         self._layout = self._last_step = -1
         self._pending: deque[Packet] = deque()
         self._newest: Packet | None = None
+        self._held: Packet | None = None
+        self._logged: tuple[int, dict[str, Any]] = (-1, {})
+        self._pid = os.getpid()
         if enabled:
+            if folder is not None:
+                to = folder / (default_name() if to is None else to)
             self.path, wanted = new_path(to)
             if self.path != wanted:
                 self._say(f"{wanted} exists and is kept; recording to {self.path}")
@@ -74,6 +80,17 @@ class Recorder:
             self.close()
         else:
             self.close(end="interrupted" if issubclass(kind, KeyboardInterrupt) else f"error: {kind.__name__}")
+
+    def __del__(self) -> None:
+        """Nobody holds the recorder, its model or its optimizer any more: finish the file, without waiting for it."""
+        writer = getattr(self, "_writer", None)
+        if writer is None or os.getpid() != self._pid:
+            return
+        with contextlib.suppress(Exception):
+            self._finish_records()
+            writer.update_meta(self._final_meta("dropped"))
+            self._say(self.summary())
+        writer.close(wait=False)
 
     def __repr__(self) -> str:
         state = "closed" if self._writer is None else "recording"
@@ -94,32 +111,39 @@ class Recorder:
     def log(self, **scalars: Any) -> None:
         """Store numbers (loss=..., accuracy=...) with the record of the step just made; no device is waited for.
 
-        Steps that are not recorded store none. Raises: ArgumentError for a value that is not one number.
+        Call it after the step. Steps that are not recorded store none. A value that is not one number is left out,
+        with a warning.
         """
-        newest = self._newest
-        if newest is None or newest.step != self.steps or self._writer is None:
+        if self._writer is None:
             return
-        values = {name: self._scalar(name, value) for name, value in scalars.items()}
-        numbers = {name: value for name, value in values.items() if isinstance(value, float)}
-        lates = {name: value for name, value in values.items() if name not in numbers}
-        with self._guard():
-            self._attach(newest, numbers, lates)
+        kept = {**self._logged[1]} if self._logged[0] == self.steps else {}
+        self._logged = (self.steps, kept | {name: self._kept(value) for name, value in scalars.items()})
+        if self._newest is not None and self._newest.step == self.steps:
+            with self._guard():
+                self._attach(self._newest, scalars)
+
+    def _finish_records(self) -> None:
+        if not (self._newest is not None and self._newest.step == self.steps and self._complete()):
+            self._record_weights()
+        self._release()
+        self._drain(wait=True)
+        self.steps -= self._skipped()
 
     def close(self, end: str = "finished") -> None:
         """Record the last step, finish the file, say what was found. Closing twice does nothing."""
         writer = self._writer
         if writer is None:
             return
+        if os.getpid() != self._pid:
+            return
         with self._guard():
-            if not (self._newest is not None and self._newest.step == self.steps and self._complete()):
-                self._record_weights()
-            self._drain(wait=True)
-            self.steps -= self._skipped()
+            self._finish_records()
         self._detach()
         self._writer = None
         writer.update_meta(self._final_meta(end))
         try:
-            self.findings = diagnose_open(writer)
+            writer.flush()
+            self.findings = diagnose.findings(load(writer.path))
             writer.findings(self.findings)
         except Exception as error:
             self._say(f"no findings for {self.path} ({type(error).__name__}: {error}); the records are there")
@@ -143,12 +167,20 @@ class Recorder:
             self._layout = self._writer.layout(params)
             self.tensors = len(params)
 
-    def _emit(self, packet: Packet) -> None:
-        """Take a record; it is written as soon as all of it has arrived."""
+    def _emit(self, packet: Packet, *, hold: bool = False) -> None:
+        """Take a record; it is written as soon as all of it has arrived. One that may grow is held until `_release`."""
         packet.epoch = self._epoch
-        self._newest = packet
-        self._pending.append(packet)
-        self._drain()
+        self._newest = self._held = packet
+        if self._logged[0] == self.steps:
+            self._attach(packet, self._logged[1])
+        if not hold:
+            self._release()
+
+    def _release(self) -> None:
+        if self._held is not None:
+            self._pending.append(self._held)
+            self._held = None
+            self._drain()
 
     def _drain(self, *, wait: bool = False) -> None:
         while self._writer is not None and self._pending and (wait or self._pending[0].ready()):
@@ -159,13 +191,27 @@ class Recorder:
                 self.records += reading.step != self._last_step
                 self._last_step = reading.step
 
-    def _attach(self, packet: Packet, numbers: dict[str, float], lates: dict[str, Any]) -> None:
+    def _attach(self, packet: Packet, scalars: Mapping[str, Any]) -> None:
+        numbers, lates = self._scalars(scalars)
         if packet.seq is None:
             packet.scalars.update(numbers)
             packet.late_scalars.update(lates)
         elif self._writer is not None:
             numbers.update({name: float(late.wait()[0].reshape(-1)[0]) for name, late in lates.items()})
             self._writer.amend(packet.seq, numbers)
+
+    def _scalars(self, scalars: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
+        """Those that are here as floats, those still on a device as Lates; what is no number is said and left out."""
+        numbers: dict[str, float] = {}
+        lates: dict[str, Any] = {}
+        for name, value in scalars.items():
+            try:
+                number = self._scalar(name, value)
+            except ArgumentError as error:
+                warn_once(f"{error}; it is not recorded")
+                continue
+            (numbers if isinstance(number, float) else lates)[name] = number
+        return numbers, lates
 
     @contextlib.contextmanager
     def _guard(self) -> Iterator[None]:
@@ -180,6 +226,7 @@ class Recorder:
         self.broken = f"{type(error).__name__}: {error}"
         self._detach()
         self._pending.clear()
+        self._held = None
         if writer is not None:
             with contextlib.suppress(Exception):
                 writer.update_meta({**self._final_meta("stopped"), "error": self.broken})
@@ -237,37 +284,15 @@ class Recorder:
         """How many of the counted steps a gradient scaler turned out to have skipped."""
         return 0
 
+    def _kept(self, value: Any) -> Any:
+        """A logged value in a form that keeps nothing else alive."""
+        return value
+
     def _scalar(self, name: str, value: Any) -> Any:
         """A float, or a Late of one number."""
         return plain_scalar(name, value)
 
 
-def plain_scalar(name: str, value: Any) -> float:
-    """`value` as a float. Raises: ArgumentError naming it when it is not one number."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        shape = getattr(value, "shape", None)
-        given = f"shape {tuple(shape)}" if shape is not None else repr(type(value).__name__)
-        raise ArgumentError(f"log({name}=...): expected one number, got {given}") from None
-
-
-def check_what(what: Sequence[str]) -> tuple[str, ...]:
-    """The quantities named, in the house's order; the weight is always among them."""
-    asked = (what,) if isinstance(what, str) else tuple(what)
-    for name in asked:
-        if name not in QUANTITIES:
-            raise ArgumentError(f"what={name!r}: expected some of {', '.join(QUANTITIES)}")
-    return tuple(name for name in QUANTITIES if name in asked or name == "weight")
-
-
-def diagnose_open(writer: Writer) -> list[Finding]:
-    """Findings of the file that `writer` still holds."""
-    writer.flush()
-    return list(diagnose.findings(load(writer.path)))
-
-
 def _close_at_exit(recorder: weakref.ref[Recorder]) -> None:
-    alive = recorder()
-    if alive is not None:
+    if (alive := recorder()) is not None:
         alive.close(end="interpreter exit")

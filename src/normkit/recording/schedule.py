@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import operator
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -111,12 +112,12 @@ def _rule(every: Any) -> Every | None:
         return every
     if every == "auto" and isinstance(every, str):
         return AUTO
-    if isinstance(every, int) and not isinstance(every, bool) and every >= 1:
-        return Every(every)
+    if isinstance(every, float) and math.isfinite(every) and every == int(every):
+        every = int(every)
+    if hasattr(every, "__index__") and not isinstance(every, bool) and operator.index(every) >= 1:
+        return Every(operator.index(every))
     if callable(every) and not isinstance(every, type):
         return None
-    if isinstance(every, float) and every >= 1 and math.isfinite(every) and every == int(every):
-        return Every(int(every))
     raise ArgumentError(
         f"every={every!r}: expected a number of optimizer steps of at least 1, 'auto', an Every such as "
         "Every(epochs=1), or a function of the step"

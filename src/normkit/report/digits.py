@@ -40,30 +40,41 @@ def ratio(value: float) -> str:
     return "0" if value == 0 else exponent(value, 1)
 
 
-def change(share: float) -> str:
-    """A relative change: percent, beyond tenfold the factor, infinite where the start was zero.
+def change(share: float, first: float, last: float) -> str:
+    """A relative change: percent, beyond tenfold the factor, and words where there is no such share.
 
-    >>> change(-0.013), change(0.471), change(0.0), change(31.0), change(float("inf")), change(float("nan"))
-    ('-1.3 %', '+47.1 %', '0 %', 'x 32', 'from 0', 'nan')
+    >>> change(-0.013, 1.0, 0.987), change(0.0, 2.0, 2.0), change(31.0, 1.0, 32.0), change(math.inf, 0.0, 3.0)
+    ('-1.3 %', '0 %', 'x 32', 'from 0')
+    >>> change(math.inf, 0.7, math.inf), change(math.nan, 0.7, math.nan), change(math.nan, math.inf, 0.7)
+    ('to inf', 'to nan', 'from inf')
     """
-    if math.isnan(share):
-        return "nan"
-    if math.isinf(share):
-        return "from 0"
+    if not math.isfinite(share):
+        return _course(first, last)
     if share >= 9:
         return f"x {1 + share:.3g}"
     return "0 %" if share == 0 else f"{100 * share:+.1f} %"
 
 
-def changes(shares: Sequence[float], together: float) -> str:
-    """The change of a row: of folded siblings the range, where they differ by a percent or more.
+def _course(first: float, last: float) -> str:
+    """
+    >>> _course(0.0, math.inf), _course(math.nan, 1.0), _course(math.inf, math.nan), _course(math.nan, math.nan)
+    ('to inf', 'from nan', 'to nan', '-')
+    """
+    if math.isfinite(last):
+        return f"from {first:g}"
+    alike = first == last or (math.isnan(first) and math.isnan(last))
+    return "-" if alike else f"to {last:g}"
 
-    >>> changes([0.01, 0.412, 0.2], 0.22), changes([0.0101, 0.0102], 0.0101)
+
+def changes(shares: Sequence[float], together: float, first: float, last: float) -> str:
+    """The change of a row from `first` to `last`: of folded siblings the range, where they differ by a percent or more.
+
+    >>> changes([0.01, 0.412, 0.2], 0.22, 1.0, 1.22), changes([0.0101, 0.0102], 0.0101, 1.0, 1.0101)
     ('+1..+41 %', '+1.0 %')
     """
     finite = [share for share in shares if math.isfinite(share)]
     if len(finite) < len(shares) or not finite or max(finite) - min(finite) < 0.01:
-        return change(together)
+        return change(together, first, last)
     if max(finite) >= 9:
         return f"x{1 + min(finite):.2g}..x{1 + max(finite):.2g}"
     return f"{100 * min(finite):+.0f}..{100 * max(finite):+.0f} %"

@@ -14,6 +14,7 @@ from normkit.diagnose import Columns, Source
 from normkit.report.digits import duration, length, plural
 from normkit.report.look import printable
 from normkit.report.rows import together
+from normkit.store.paths import shown
 from normkit.types import Finding, Param
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def headline(columns: Columns, path: Path) -> str:
     steps = max(int(columns.meta.get("steps") or 0), columns.last)
     records = int(columns.trained.sum())
     what = f"{records:,} of {plural(steps, 'step')} x {plural(len(columns.tensors), 'tensor')}"
-    return printable(f"normkit: recorded {what} in {shown_path(path)}")
+    return printable(f"normkit: recorded {what} in {shown(path)}")
 
 
 def overview(columns: Columns, findings: Sequence[Finding]) -> str:
@@ -124,14 +125,6 @@ def _ending(columns: Columns, walls: NDArray[np.float64]) -> str:
         what = end.partition(": ")[2]
         return f"the run ended with an error after step {columns.last:,}{what and f': {what}'}"
     return f"{reason.get(end, end)} after step {columns.last:,}"
-
-
-def shown_path(path: Path) -> str:
-    """Relative to the current folder where it lies in it, with forward slashes."""
-    try:
-        return path.absolute().relative_to(Path.cwd()).as_posix()
-    except (ValueError, OSError):
-        return str(path)
 
 
 def tied(params: Sequence[Param]) -> list[str]:

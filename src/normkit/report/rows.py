@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from normkit.diagnose import Columns
+from normkit.report.digits import changes
+from normkit.report.trend import slices
 from normkit.types import Param
 
 if TYPE_CHECKING:
@@ -24,7 +27,7 @@ class Row:
     """Tensors shown together: their columns, and norms of all of them as of one long vector.
 
     `lengths` is the l2 norm at each record, `there` says where it exists, `shares` holds each tensor's own relative
-    change, `change` that of the whole, `step` the median of |update| / |weight| over the records.
+    change, `change` that of the whole, `step` the median of |update| / |weight| over the slices of the trend.
     """
 
     name: str
@@ -47,14 +50,19 @@ class Row:
     def change(self) -> float:
         return relative(self.first, self.last)
 
+    @property
+    def course(self) -> str:
+        """The change in words: of folded siblings the range."""
+        return changes(self.shares, self.change, self.first, self.last)
+
 
 def relative(first: float, last: float) -> float:
-    """(last - first) / first; infinite where something came from zero, 0 where both are equal.
+    """(last - first) / first; infinite where something came from zero or grew to infinity, 0 where both are equal.
 
-    >>> relative(2.0, 3.0), relative(0.0, 1.0), relative(0.0, 0.0)
-    (0.5, inf, 0.0)
+    >>> relative(2.0, 3.0), relative(0.0, 1.0), relative(0.0, 0.0), relative(math.inf, math.inf)
+    (0.5, inf, 0.0, nan)
     """
-    if first == last:
+    if first == last and math.isfinite(last):
         return 0.0
     return (last - first) / first if first else float("inf") if last > 0 else float("nan")
 
@@ -79,7 +87,7 @@ def row(columns: Columns, name: str, members: Sequence[int]) -> Row:
         lengths,
         np.logical_or.reduce(there, axis=1),
         tuple(_share(columns.matrix()[:, n], there[:, place]) for place, n in enumerate(members)),
-        _median_step(together(columns, members, "update"), lengths, columns.trained),
+        _median_step(columns, together(columns, members, "update"), lengths),
     )
 
 
@@ -88,9 +96,12 @@ def _share(lengths: NDArray[np.float64], there: NDArray[np.bool_]) -> float:
     return relative(float(known[0]), float(known[-1])) if known.size else float("nan")
 
 
-def _median_step(updates: NDArray[np.float64], lengths: NDArray[np.float64], trained: NDArray[np.bool_]) -> float:
-    usable = trained & np.isfinite(updates) & np.isfinite(lengths) & (lengths > 0)
-    return float(np.median(updates[usable] / lengths[usable])) if usable.any() else float("nan")
+def _median_step(columns: Columns, updates: NDArray[np.float64], lengths: NDArray[np.float64]) -> float:
+    """Over slices of steps, not over records: the many records of the first steps would speak for the whole run."""
+    usable = columns.trained & np.isfinite(updates) & np.isfinite(lengths) & (lengths > 0)
+    ratios = np.divide(updates, lengths, out=np.zeros_like(lengths), where=usable)
+    taken = [ratio for ratio in slices(columns.steps, ratios, usable, of=np.median) if ratio is not None]
+    return float(np.median(taken)) if taken else float("nan")
 
 
 # From the finest to the coarsest: a name with its numbers taken out, and what else siblings must share.

@@ -65,7 +65,7 @@ def _columns(columns: Columns, rows: Sequence[Row], look: Look) -> list[Column]:
         Column("role", tuple(_role(row) for row in rows), left=True),
         Column("shape", tuple(digits.extent([param.shape for param in row.params]) for row in rows), left=True),
         Column("l2 first -> last", _lengths(rows)),
-        Column("change", tuple(digits.changes(row.shares, row.change) for row in rows)),
+        Column("change", tuple(row.course for row in rows)),
         Column("upd/step", tuple(digits.ratio(row.step) for row in rows)),
         Column("trend", tuple(sparkline(columns.steps, row.lengths, row.there, look) for row in rows), left=True),
     ]

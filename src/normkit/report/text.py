@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 
 from normkit.diagnose import Columns
 from normkit.report import digits
+from normkit.report.digits import plural
 from normkit.report.heading import Run, headline, overview, remarks, tied
 from normkit.report.look import Look
 from normkit.report.pick import SORTS, pick
@@ -66,7 +67,7 @@ def wrapped(text: str, width: int) -> list[str]:
 def _below(columns: Columns, rows: Sequence[Row], hidden: Sequence[Row], look: Look) -> list[str]:
     """What the table leaves out, and what its signs mean."""
     left = _left_out(rows, hidden)
-    right = f"trend: {min(SLICES, len(columns.steps))} slices; full height = 25 % or more"
+    right = f"trend: {plural(min(SLICES, len(columns.steps)), 'slice')} of steps; full height 25 % or more"
     if len(left) + 3 + len(right) <= look.width:
         legend = [f"{left}{right:>{min(look.width, 80) - len(left)}}"]
     else:
@@ -81,7 +82,7 @@ def _below(columns: Columns, rows: Sequence[Row], hidden: Sequence[Row], look: L
 
 
 def _dots(rows: Sequence[Row]) -> str:
-    ranges = any(".." in digits.changes(row.shares, row.change) for row in rows)
+    ranges = any(".." in row.course for row in rows)
     return "a..b from the least to the most" if ranges else "of all together"
 
 

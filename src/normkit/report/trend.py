@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,21 +21,25 @@ SLICES = 12
 FULL = 0.25  # full height is a change by this share of the first value, or the whole range where that is more
 
 
-def slices(steps: Steps, values: Values, there: Flags, count: int = SLICES) -> list[float | None]:
-    """Mean of `values` in `count` equal ranges of steps; a range without a record repeats the one before.
+def slices(
+    steps: Steps, values: Values, there: Flags, *, count: int = SLICES, of: Callable[[Values], Any] = np.mean
+) -> list[float | None]:
+    """Mean (or what `of` takes) of `values` in `count` equal ranges of steps, from the first step to the last.
 
-    None outside the records in which the tensor was `there`.
+    Ranges of steps, not of records: most records of a long run may lie in its first hundred steps. A range without a
+    record takes the value of the last record before it; None outside the records in which the tensor was `there`.
     """
     count = min(count, len(steps))
     if not there.any():
         return [None] * count
     span = max(int(steps[-1] - steps[0]), 1)
-    place = np.minimum((steps - steps[0]) * count // span, count - 1)
-    means: list[float | None] = [None] * count
-    for n in range(int(place[there][0]), int(place[there][-1]) + 1):
-        inside = values[there & (place == n)]
-        means[n] = float(inside.mean()) if inside.size else means[n - 1]
-    return means
+    place = np.minimum((steps - steps[0]) * count // span, count - 1)[there]
+    known = values[there]
+    taken: list[float | None] = [None] * count
+    for n in range(int(place[0]), int(place[-1]) + 1):
+        begin, end = np.searchsorted(place, (n, n + 1))
+        taken[n] = float(of(known[begin:end])) if begin < end else float(known[begin - 1])
+    return taken
 
 
 def heights(means: Sequence[float], first: float) -> list[int | None]:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
-from normkit.errors import FileError
+from normkit.errors import ArgumentError, FileError, in_brief
 
 SUFFIX = ".norms"
 FOLDER = "runs"
 
 
 class NewPath(NamedTuple):
-    """The reserved `path`, and the one that was `wanted`; they differ where the wanted name was taken."""
+    """The reserved `path`, and the one that was `wanted`; they differ where the wanted name was taken. Both absolute."""
 
     path: Path
     wanted: Path
@@ -27,9 +30,9 @@ def new_path(to: str | os.PathLike[str] | None = None, script: str | None = None
 
     `to` may lack the suffix and its folders; without `to` it is `runs/<script>-<YYYYmmdd-HHMM>.norms`. An existing file
     is left alone and `mine-2.norms` taken instead. The file exists, empty, when this returns, so that of several
-    processes asking for one name each gets its own.
+    processes asking for one name each gets its own. Paths are absolute: a program may change its folder at any time.
 
-    Raises: FileError if the path is a directory, or its folder cannot be made or written.
+    Raises: ArgumentError if `to` is no path. FileError if it is a directory, or its folder cannot be made or written.
 
     >>> import tempfile
     >>> folder = tempfile.mkdtemp()
@@ -47,13 +50,18 @@ def new_path(to: str | os.PathLike[str] | None = None, script: str | None = None
 
 def _wanted(to: str | os.PathLike[str] | None, script: str | None) -> Path:
     if to is None:
-        return Path(FOLDER, f"{script or script_name()}-{time.strftime('%Y%m%d-%H%M')}{SUFFIX}")
+        return default_name(script)
     given = os.fspath(to)
     path = Path(given).expanduser()
     if os.path.isdir(path) or given.endswith(("/", os.sep)) or not path.name:
         example = path / f"mine{SUFFIX}"
         raise FileError(f"to={given!r} is a directory; give the name of a file, such as {str(example)!r}")
     return path if path.suffix.lower() == SUFFIX else path.with_name(path.name + SUFFIX)
+
+
+def default_name(script: str | None = None) -> Path:
+    """Where a recording goes that was given no path: `runs/<script>-<date>-<time>.norms`."""
+    return Path(FOLDER, f"{script or script_name()}-{time.strftime('%Y%m%d-%H%M')}{SUFFIX}")
 
 
 def script_name() -> str:
@@ -71,20 +79,27 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         raise FileError(
-            f"the folder {str(folder)!r} for the recording cannot be made ({_cause(error)}); give another path by to="
+            f"the folder {shown(folder)!r} for the recording cannot be made ({_cause(error)}); give another path by to="
         ) from None
 
 
 def _reserve(path: Path) -> bool:
+    with _or_refused(path):
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        except FileExistsError:
+            return False
+    return True
+
+
+@contextlib.contextmanager
+def _or_refused(path: Path) -> Iterator[None]:
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    except FileExistsError:
-        return False
+        yield
     except (OSError, ValueError) as error:
         raise FileError(
-            f"the recording {str(path)!r} cannot be made ({_cause(error)}); give another path by to="
+            f"the recording {shown(path)!r} cannot be made ({_cause(error)}); give another path by to="
         ) from None
-    return True
 
 
 def _cause(error: OSError | ValueError) -> str:

@@ -158,14 +158,19 @@ class Writer:
             self._room.wait_for(lambda: self._answered >= asked, CLOSING)
         return -1 if self._answered < asked or self._failing else 0
 
-    def close(self) -> None:
-        """Write what is queued and fold the WAL, so that the file opens on a read-only mount; again does nothing."""
+    def close(self, *, wait: bool = True) -> None:
+        """Write what is queued and fold the WAL, so that the file opens on a read-only mount; again does nothing.
+
+        With `wait=False` the thread is left to do so by itself; interpreter exit waits for it.
+        """
         if os.getpid() != self._owner:
             return
         with self._ready:
             self._closing = True
             self._ready.notify()
             self._room.notify_all()
+        if not wait:
+            return
         if threading.current_thread() is not self._thread:
             self._thread.join(CLOSING)
         if self._thread.is_alive():

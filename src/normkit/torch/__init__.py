@@ -7,8 +7,9 @@ nk.explain(model, select=...)   which parameters a rule takes, and why
 
 from __future__ import annotations
 
+from normkit.torch.entry import record
 from normkit.torch.look import explain, norms
-from normkit.torch.recorder import TorchRecorder, record
+from normkit.torch.recorder import TorchRecorder
 from normkit.types import Every
 
 __all__ = ["Every", "TorchRecorder", "explain", "norms", "record"]

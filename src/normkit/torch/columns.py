@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from normkit.errors import ArgumentError, ModelError
 from normkit.ops import torch as ops
+from normkit.ops.torch_columns import refuse_unreadable
 from normkit.recording.packet import Piece
 from normkit.torch.late import Fetched
 from normkit.torch.look import tensor_of
@@ -98,6 +100,16 @@ def split(
         owned.append(Columns(chosen, index))
     first = set(owned[0].index.tolist()) if owned else set()
     return owned, Columns(chosen, [i for i in range(len(chosen)) if i not in first])
+
+
+def check_readable(located: Sequence[Located]) -> None:
+    """Raises: ModelError naming the first tensor whose memory cannot be read."""
+    for item in located:
+        if item.tensor is not None:
+            try:
+                refuse_unreadable(item.tensor)
+            except ArgumentError as error:
+                raise ModelError(f"{item.param.name} cannot be recorded: {error}") from None
 
 
 def warm_up(located: Sequence[Located]) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from normkit.torch.walk import Located
+
+Hook = Callable[..., None]
 
 
 def described(everything: Sequence[Located], optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Any]:
@@ -27,11 +29,21 @@ def _trains(item: Located) -> bool:
     return item.tensor is not None and item.tensor.requires_grad and item.param.role != "buffer"
 
 
-def rates(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """The learning rate of each group, those equal to the first left out."""
-    rates = [group.get("lr") for group in optimizer.param_groups]
-    named = {"lr" if i == 0 else f"lr.{i}": rate for i, rate in enumerate(rates) if rate is not None}
-    return {name: rate for name, rate in named.items() if name == "lr" or not _same(rate, rates[0])}
+def rates(optimizers: Sequence[torch.optim.Optimizer], before: Mapping[str, Any]) -> dict[str, Any]:
+    """The learning rates now: `lr` is the first group's of the first optimizer, `lr.1` its second group's.
+
+    Another optimizer's are `optimizer1.lr`, `optimizer1.lr.1`. A group equal to the first is left out, unless it has
+    differed `before`.
+    """
+    named: dict[str, Any] = {}
+    for number, optimizer in enumerate(optimizers):
+        prefix = f"optimizer{number}." if number else ""
+        all_rates = [group.get("lr") for group in optimizer.param_groups]
+        for i, rate in enumerate(all_rates):
+            name = f"{prefix}lr.{i}" if i else f"{prefix}lr"
+            if rate is not None and (i == 0 or name in before or not _same(rate, all_rates[0])):
+                named[name] = rate
+    return named
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -54,6 +66,17 @@ def _plain_value(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [_plain_value(item) for item in value]
     return value if isinstance(value, bool | int | float | str | None) else str(value)
+
+
+def untraced(hook: Hook) -> Hook:
+    """The hook, as one that a compiled training step steps over."""
+    disabled: Hook = torch.compiler.disable(hook)  # type: ignore[no-untyped-call]
+    return disabled
+
+
+def capturing() -> bool:
+    """Is a CUDA graph being captured? What is done then is done again at each replay, unseen; so nothing is."""
+    return bool(torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing())  # type: ignore[no-untyped-call]
 
 
 def rank() -> int:

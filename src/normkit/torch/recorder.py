@@ -2,87 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from normkit.errors import StateError
+from normkit.errors import ArgumentError, StateError
+from normkit.recording.checks import plain_scalar
 from normkit.recording.packet import Packet
-from normkit.recording.recorder import Recorder, plain_scalar
+from normkit.recording.recorder import Recorder
 from normkit.select import select as select_params
-from normkit.torch.arguments import Models, sort_out
-from normkit.torch.columns import Columns, split, warm_up
-from normkit.torch.describe import described, rank, rates
+from normkit.torch.columns import Columns, check_readable, split, warm_up
+from normkit.torch.describe import capturing, described, rates, untraced
 from normkit.torch.late import Fetched, path_of_sums
 from normkit.torch.look import tensor_of
 from normkit.torch.signature import Signature
 from normkit.torch.walk import walk
-from normkit.types import QUANTITIES, Param, When
+from normkit.types import Param
 
-
-def record(
-    model: Models | torch.optim.Optimizer | None = None,
-    optimizer: torch.optim.Optimizer | Iterable[torch.optim.Optimizer] | None = None,
-    *,
-    to: str | Path | None = None,
-    every: When = "auto",
-    select: Any = None,
-    what: Sequence[str] = QUANTITIES,
-    overhead: float = 0.01,
-    quiet: bool = False,
-) -> TorchRecorder:
-    """Record the norms of `model` while `optimizer` trains it, into one file.
-
-    Attaches to the optimizer's own step hooks; the training loop stays as it is. A record of step t holds, for
-    every chosen tensor w, the sums (`types.SUMS`) of
-
-        weight   w_t, just after step t (t = 0: before training)
-        grad     g_t as the step used it: clipped, unscaled; `dot` is <w_{t-1}, g_t>
-        update   w_t - w_{t-1}, taken in float64; `dot` is <w_{t-1}, w_t - w_{t-1}>
-
-    model      a module, several ({"G": g, "D": d} or a list), or none when the optimizer is given alone
-    optimizer  one or several; the first one given counts the steps. Without one, call `rec.step()` after each step.
-    to         the file; default runs/<script>-<date>-<time>.norms. An existing file is never written to: mine-2.norms
-    every      "auto" (each of the first 100 steps, then every 10, stretched to stay under `overhead`), a number of
-               steps, an `Every`, or a function of the step. Step 0 and the last step are there in any case.
-    select     which tensors (docs: select); default: everything trainable
-    what       quantities; gradients and updates need one copy of the weights
-    overhead   what "auto" may cost, as a share of the training time
-    quiet      say nothing at start and end
-
-    Recording changes no parameter, buffer, gradient, optimizer state or random state. On accelerators results are
-    copied asynchronously and written some records later. Only rank 0 of a distributed run records.
-
-    Raises: ArgumentError (a rule that matches nothing, a bad `every`), ModelError (an optimizer that holds none of
-    the model's parameters, a sharded parameter), FileError (a path that cannot be written). After the start, nothing.
-    """
-    joined, optimizers = sort_out(model, optimizer)
-    return begin(joined, optimizers, to=to, every=every, select=select, what=what, overhead=overhead, quiet=quiet)
-
-
-def begin(
-    model: torch.nn.Module | None,
-    optimizers: Sequence[torch.optim.Optimizer],
-    *,
-    to: str | Path | None,
-    every: When,
-    select: Any = None,
-    what: Sequence[str] = QUANTITIES,
-    overhead: float = 0.01,
-    quiet: bool = False,
-) -> TorchRecorder:
-    """A recorder at work, for arguments that `record` has sorted out."""
-    recorder = TorchRecorder(to=to, every=every, overhead=overhead, what=what, quiet=quiet, enabled=rank() == 0)
-    try:
-        recorder._start(model, list(optimizers), select)
-    except BaseException:
-        recorder._give_up()
-        raise
-    return recorder
+RECORDED: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()  # those that some recorder has been attached to
 
 
 class TorchRecorder(Recorder):
@@ -103,7 +43,7 @@ class TorchRecorder(Recorder):
             return
         with self._guard(), self.schedule.clock():
             self._refresh()
-            self._sample_after(self._rest, counts=True)
+            self._sample_after(self._rest)
             if self._writer is not None and self.schedule.samples(self.steps + 1):
                 self._sample_before(self._rest, closure=True)
 
@@ -118,28 +58,37 @@ class TorchRecorder(Recorder):
         self._handles: list[Any] = []
         self._begun = False
         self._stale = False
-        self._pid = os.getpid()
         self._lost: torch.Tensor | None = None
-        self._rates_now: dict[str, Any] = {}
+        self._rates: dict[str, Any] = {}
         self._others: dict[int, list[Any]] = {}
         self._sampling: dict[int, int] = {}
+        self._follows: dict[int, bool] = {}
         if self.path is None:
             return
         self._build()
+        check_readable(self._located)
         warm_up(self._located)
         self._open(self._params, self._meta())
         for number, optimizer in enumerate(optimizers):
-            self._handles.append(optimizer.register_step_pre_hook(self._pre_hook(number)))
-            self._handles.append(optimizer.register_step_post_hook(self._post_hook(number)))
+            RECORDED.add(optimizer)
+            # a compiled training step must not trace into the recorder
+            before, after = (untraced(hook) for hook in (self._pre_hook(number), self._post_hook(number)))
+            self._handles.append(optimizer.register_step_pre_hook(before))
+            self._handles.append(optimizer.register_step_post_hook(after))
         if not optimizers:
             self._begin()
             if self.schedule.samples(1):
                 self._sample_before(self._rest, closure=True)
 
-    def _build(self) -> None:
-        """Look at the model anew: which tensors there are, which are recorded, who steps them."""
+    def _build(self, *, again: bool = False) -> None:
+        """Look at the model: which tensors there are, which are recorded, who steps them."""
         everything = walk(self._model, self._optimizers)
-        chosen = select_params([item.param for item in everything], self._rule, default="trainable").chosen
+        try:
+            chosen = select_params([item.param for item in everything], self._rule, default="trainable").chosen
+        except ArgumentError:
+            if not again:
+                raise
+            chosen = ()  # what the rule meant has left the model: that is no reason to stop
         names = {param.name for param in chosen}
         self._everything = everything
         self._located = [item for item in everything if item.param.name in names]
@@ -162,14 +111,29 @@ class TorchRecorder(Recorder):
         self._handles = []
 
     def close(self, end: str = "finished") -> None:
-        if os.getpid() == self._pid:
-            super().close(end)
+        super().close(end)
+        if self._writer is None:  # a closed recorder keeps no model alive
+            self._model, self._optimizers, self._owned, self._others = None, [], [], {}
+            self._everything, self._located, self._rest, self._newest = [], [], Columns([], []), None
+            self._shape = Signature(None)
 
     # -- around a step ---------------------------------------------------------------------------------------------
+    #
+    # The first optimizer counts. Another one's step belongs to the same record, whether it comes before the counted
+    # step in each round or after it (`_follows`); for the latter the record is held until the next counted step.
 
     def _pre_hook(self, number: int) -> Callable[..., None]:
         def before(optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            if self._writer is None or (self._begun and not self.schedule.samples(self.steps + 1)):
+            if self._writer is None or capturing():
+                return
+            if self._held is not None and number == 0:
+                with self._guard():
+                    self._release()
+            follows = self._follows.setdefault(number, number > 0 and self.steps > 0)
+            if follows:
+                if self._held is None or self._held.step != self.steps:
+                    return
+            elif self._begun and not self.schedule.samples(self.steps + 1):
                 return
             with self._guard():
                 if not self._begun:
@@ -179,26 +143,33 @@ class TorchRecorder(Recorder):
                     self._refresh()
                     scale = getattr(optimizer, "grad_scale", None)
                     self._sample_before(self._owned[number], closure=closure is not None, scale=scale)
-                    self._sampling[number] = self.steps + 1
+                    self._sampling[number] = self.steps + (not follows)
                     if number == 0:
-                        self._rates_now = rates(optimizer)
+                        self._rates = rates(self._optimizers, self._rates)
 
         return before
 
     def _post_hook(self, number: int) -> Callable[..., None]:
         def after(optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            if self._writer is None:
+            if self._writer is None or capturing():
+                return
+            found = getattr(optimizer, "found_inf", None)
+            sampled = self._sampling.get(number) == self.steps + (not self._follows.get(number))
+            if not sampled and found is None and number == 0 and self.schedule.asked is None:
+                self.steps += 1  # the usual case by far: nothing else to do
                 return
             with self._guard(), self.schedule.clock():
-                found = getattr(optimizer, "found_inf", None)
                 if found is not None and self._reads(found) and found.item():
                     return  # the gradient scaler made the fused step do nothing: it is no step
                 if number == 0:
-                    self._sample_after(self._owned[0], counts=True, found=found)
+                    self._sample_after(self._owned[0], found)
+                elif not sampled:
+                    self._stale = True
+                elif self._follows[number] and self._held is not None:
+                    self._held.pieces = [*self._held.pieces, *self._measure_after(self._owned[number])]
                 else:
                     self._stale = True
-                    if self._sampling.get(number) == self.steps + 1:
-                        self._others[number] = self._owned[number].after(self.what)
+                    self._others[number] = self._measure_after(self._owned[number])
 
         return after
 
@@ -218,20 +189,23 @@ class TorchRecorder(Recorder):
         columns.before(self.what, closure=closure, scale=scale)
 
     @torch.no_grad()
-    def _sample_after(self, columns: Columns, *, counts: bool, found: torch.Tensor | None = None) -> None:
-        self.steps += counts
-        fate = self._fate(found)
+    def _measure_after(self, columns: Columns) -> list[Any]:
+        return columns.after(self.what)
+
+    def _sample_after(self, columns: Columns, found: torch.Tensor | None = None) -> None:
+        self.steps += 1
         measured = self._sampling.get(0) == self.steps or not self._optimizers
+        fate = self._fate(found, wanted=measured)
         if not self.schedule.records(self.steps) or not measured:
             return
         pieces = [piece for others in self._others.values() for piece in others]
         self._others.clear()
-        pieces += columns.after(self.what)
+        pieces += self._measure_after(columns)
         if columns is not self._rest and len(self._rest.index):
             pieces.append(self._rest.measure())
         packet = self._packet(pieces, fate)
-        packet.scalars, packet.late_scalars = self._scalars()
-        self._emit(packet)
+        packet.scalars, packet.late_scalars = self._scalars(self._rates)
+        self._emit(packet, hold=len(self._optimizers) > 1)
 
     @torch.no_grad()
     def _record_weights(self) -> None:
@@ -244,6 +218,7 @@ class TorchRecorder(Recorder):
             packet.scalars = dict(newest.scalars)
         else:
             packet = self._packet(fresh)
+            packet.scalars, packet.late_scalars = self._scalars(self._rates)
         self._emit(packet)
 
     def _packet(self, pieces: list[Any], fate: Any = None) -> Packet:
@@ -259,31 +234,34 @@ class TorchRecorder(Recorder):
 
     def _refresh(self) -> None:
         """A model that changed its parameters gets a new layout."""
-        if self._shape.changed():
-            self._build()
+        if self._shape.changed() and self._writer is not None:
+            self._build(again=True)
             self._sampling.clear()
             self._others.clear()
             self._set_params(self._params)
+            self._writer.update_meta(described(self._everything, self._optimizers))
+            self._writer.event("parameters", f"from here on {self.tensors} tensors are recorded", step=self.steps)
 
-    def _fate(self, found: torch.Tensor | None) -> Any:
+    def _fate(self, found: torch.Tensor | None, *, wanted: bool = True) -> Any:
         """Which steps a gradient scaler skipped is known on the device only: it travels with the record."""
+        lost = self._lost
         if found is None:
-            lost = self._lost
             return None if lost is None else Fetched(torch.stack([torch.zeros_like(lost), lost]))
-        lost = torch.zeros_like(found) if self._lost is None else self._lost
-        fate = Fetched(torch.stack([found.reshape(()), lost.reshape(())]))
-        self._lost = (lost + found).reshape(())
-        return fate
+        found = found.detach().reshape(())
+        lost = torch.zeros_like(found) if lost is None else lost
+        self._lost = lost + found
+        return Fetched(torch.stack([found, lost])) if wanted else None
 
-    def _scalars(self) -> tuple[dict[str, float], dict[str, Any]]:
-        values = {name: self._scalar(name, value) for name, value in self._rates_now.items()}
-        numbers = {name: value for name, value in values.items() if isinstance(value, float)}
-        return numbers, {name: value for name, value in values.items() if name not in numbers}
+    def _kept(self, value: Any) -> Any:
+        return value.detach() if isinstance(value, torch.Tensor) else value
 
     def _scalar(self, name: str, value: Any) -> Any:
-        if isinstance(value, torch.Tensor) and value.numel() == 1 and value.device.type != "cpu":
-            return Fetched(value.detach())
-        return plain_scalar(name, value.detach() if isinstance(value, torch.Tensor) else value)
+        if not isinstance(value, torch.Tensor):
+            return plain_scalar(name, value)
+        value = value.detach()
+        if value.numel() == 1 and value.device.type != "cpu":
+            return Fetched(value)
+        return plain_scalar(name, value.reshape(()) if value.numel() == 1 else value)
 
     def _meta(self) -> dict[str, Any]:
         return {

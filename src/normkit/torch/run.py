@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,17 +15,23 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from normkit.recording.about import warn_once
 from normkit.torch.arguments import Holder, joined
-from normkit.torch.recorder import TorchRecorder, begin
+from normkit.torch.describe import untraced
+from normkit.torch.entry import begin
+from normkit.torch.recorder import RECORDED, TorchRecorder
 from normkit.types import When
 
 ALONE = 200  # steps of one optimizer while the one that counts makes none
 
-Owners = weakref.WeakKeyDictionary[torch.optim.Optimizer, TorchRecorder | None]
+Owners = weakref.WeakKeyDictionary[torch.optim.Optimizer, Callable[[], TorchRecorder | None]]
 
 
-def arm(*, to: str | Path | None = None, every: When = "auto") -> Session:
+def nobody() -> None:
+    """The recorder of an optimizer that is not recorded."""
+
+
+def arm(*, to: str | Path | None = None, every: When = "auto", quiet: bool = False) -> Session:
     """From now on the first step of any optimizer starts a recording; `close` the result at the end."""
-    return Session(to=to, every=every)
+    return Session(to=to, every=every, quiet=quiet)
 
 
 class Session:
@@ -33,31 +39,45 @@ class Session:
 
     The first optimizer that steps begins one, together with all others that exist by then: it counts the steps. An
     optimizer made later begins another, and so does one that steps `ALONE` times while the counting one rests, as
-    where several models were made first and are then trained one after the other.
+    where several models were made first and are then trained one after the other. Nothing here keeps a model
+    alive: what the script drops is finished by the recorder itself.
+
+    paths    the recordings, in the order of their beginning
+    refused  why an optimizer was not recorded, or None
     """
 
-    def __init__(self, *, to: str | Path | None, every: When) -> None:
-        self.recorders: list[TorchRecorder] = []
-        self._to, self._every = to, every
+    def __init__(self, *, to: str | Path | None, every: When, quiet: bool = False) -> None:
+        self.paths: list[Path] = []
+        self.refused: str | None = None
+        self._folder = Path.cwd()  # where the script was started, wherever it goes
+        self._to, self._every, self._quiet = to, every, quiet
+        self._recorders: list[weakref.ref[TorchRecorder]] = []
         self._owner: Owners = weakref.WeakKeyDictionary()
         self._alone: weakref.WeakKeyDictionary[torch.optim.Optimizer, tuple[int, int]] = weakref.WeakKeyDictionary()
-        self._hook = register_optimizer_step_pre_hook(self._before)
+        self._hook = register_optimizer_step_pre_hook(untraced(self._before))
 
     def close(self, end: str = "finished") -> Path | None:
         """Close every recording; the first one's path, or None where nothing was recorded."""
         self._hook.remove()
-        for recorder in self.recorders:
-            recorder.close(end)
-        return next((recorder.path for recorder in self.recorders if recorder.path), None)
+        for recorder in [ref() for ref in self._recorders]:
+            if recorder is not None:
+                recorder.close(end)
+        return self.paths[0] if self.paths else None
 
     def _before(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        owner = self._owner.get(optimizer, self)
-        if owner is None or (isinstance(owner, TorchRecorder) and not self._left_alone(optimizer, owner)):
+        known = optimizer in self._owner
+        owner = self._owner[optimizer]() if known else None
+        if known and (owner is None or not self._left_alone(optimizer, owner)):
             return
         try:
-            self._begin(optimizer, owner is self)
+            if not known and optimizer in RECORDED:
+                self._owner[optimizer] = nobody
+                self.refused = "the script records itself"
+            else:
+                self._begin(optimizer, with_others=not known)
         except Exception as error:  # a recorder never breaks training
-            self._owner[optimizer] = None
+            self._owner[optimizer] = nobody
+            self.refused = str(error)
             warn_once(f"normkit does not record {type(optimizer).__name__} ({error}); the script goes on")
 
     def _left_alone(self, optimizer: torch.optim.Optimizer, owner: TorchRecorder) -> bool:
@@ -67,16 +87,17 @@ class Session:
         self._alone[optimizer] = (owner.steps, alone + 1 if steps == owner.steps else 0)
         return alone >= ALONE
 
-    def _begin(self, first: torch.optim.Optimizer, with_others: bool) -> None:
+    def _begin(self, first: torch.optim.Optimizer, *, with_others: bool) -> None:
         optimizers = [first]
         if with_others:
             gc.collect()  # those of a model that is gone must not come back
-            optimizers += [
-                found for found in alive(torch.optim.Optimizer) if found not in self._owner and found is not first
-            ]
-        recorder = begin(models_of(optimizers), optimizers, to=self._to, every=self._every)
-        self.recorders.append(recorder)
-        self._owner.update(dict.fromkeys(optimizers, recorder))
+            others = [found for found in alive(torch.optim.Optimizer) if found is not first]
+            optimizers += [found for found in others if found not in self._owner and found not in RECORDED]
+        given: dict[str, Any] = {"to": self._to, "folder": self._folder, "every": self._every, "quiet": self._quiet}
+        recorder = begin(models_of(optimizers), optimizers, **given)
+        self.paths += [recorder.path] if recorder.path else []
+        self._recorders.append(weakref.ref(recorder))
+        self._owner.update(dict.fromkeys(optimizers, weakref.ref(recorder)))
 
 
 def alive(kind: type) -> Iterator[Any]:
