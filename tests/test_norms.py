@@ -242,6 +242,12 @@ def test_a_kind_that_is_none(kind):
         norm(np.ones(3), kind)
 
 
+class Model:
+    """What every framework's model has."""
+
+    def parameters(self): ...
+
+
 WRONG_CALLS = {
     "operator norm of rows": (
         lambda: norm(np.eye(3), "spectral", per=0),
@@ -254,6 +260,15 @@ WRONG_CALLS = {
     "operator norm of Stats": (lambda: norm(stats([1.0]), "spectral"), "spectral does not follow from sums"),
     "axes of Stats": (lambda: norm(stats([1.0]), "l2", per=0), "per is 0, but a Stats has no axes"),
     "complex": (lambda: norm(np.ones(2, complex)), "an array of complex128 was given; norms here are of real numbers"),
+    "an array as kind": (
+        lambda: norm("l2", np.ones((9, 9))),
+        r"kind is <ndarray of shape \(9, 9\)>; it must be the name",
+    ),
+    "an array as per": (
+        lambda: norm(np.ones(3), "l2", per=np.ones(2)),
+        r"per is <ndarray of shape \(2,\)>; it must be",
+    ),
+    "a model": (lambda: norm(Model()), r"a .*Model was given; for the norms of a model use nk\.norms\(model\)"),
     "text": (lambda: norm("weights"), "an array was expected, of numpy or torch, and a str was given"),
     "axis too large": (
         lambda: norm(np.ones((2, 3)), "l2", per=2),

@@ -236,3 +236,10 @@ def test_explain_folds_repeated_layers_of_a_large_model():
     assert len(table.rows) == 2 * FOLD_ABOVE
     assert len(lines) == 4
     assert lines[1].startswith(f"layers.*.fc1.weight ({FOLD_ABOVE})")
+
+
+@pytest.mark.parametrize("rule", [np.zeros((300, 300)), [np.zeros((300, 300))]])
+def test_an_array_is_refused_without_its_numbers(rule):
+    with pytest.raises(ArgumentError) as refused:
+        select([param("fc.weight", "kernel")], rule, default="kernel")
+    assert str(refused.value).startswith("select=<ndarray of shape (300, 300)> is of type ndarray; expected a role")

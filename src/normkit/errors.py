@@ -28,14 +28,14 @@ class StateError(NormkitError, RuntimeError):
 
 
 def in_brief(value: object) -> str:
-    """A value as a sentence shows it: its repr on one line where that is short, and never a tensor's or model's content.
+    """A value as a sentence shows it: its repr where that is short, and never a tensor's or a model's content.
 
     >>> in_brief("often"), in_brief([1, 2]), in_brief("x" * 100)
     ("'often'", '[1, 2]', "'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...")
     """
     kind = type(value).__name__
     shape = getattr(value, "shape", None)
-    if isinstance(shape, tuple) and hasattr(value, "dtype") and not isinstance(value, type):
+    if isinstance(shape, tuple) and shape and hasattr(value, "dtype"):
         return f"<{kind} of shape {tuple(shape)}>"
     if isinstance(value, list | tuple):
         items = ", ".join([in_brief(item) for item in value[:8]] + ["..."] * (len(value) > 8))

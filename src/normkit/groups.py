@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from operator import index
 from typing import TYPE_CHECKING, SupportsIndex, cast
 
-from normkit.errors import ArgumentError
+from normkit.errors import ArgumentError, in_brief
 
 if TYPE_CHECKING:
     from normkit.types import Param
@@ -30,10 +30,7 @@ def kept_axes(per: Per, shape: Sequence[int], param: Param | None = None) -> tup
     """
     if isinstance(per, str):
         return _named(per, shape, param)
-    given = per if isinstance(per, Sequence) else (per,)
-    if not all(hasattr(axis, "__index__") and not isinstance(axis, bool) for axis in given):
-        raise ArgumentError(f"per is {per!r}; it must be 'tensor', 'out', 'in', or the number(s) of the axes kept")
-    axes = [index(cast(SupportsIndex, axis)) for axis in given]
+    axes = _numbers(per)
     for axis in axes:
         if not -len(shape) <= axis < len(shape):
             raise ArgumentError(f"per is {per!r}, and an array of shape {tuple(shape)} has no axis {axis}")
@@ -41,6 +38,16 @@ def kept_axes(per: Per, shape: Sequence[int], param: Param | None = None) -> tup
     if len(set(kept)) < len(kept):
         raise ArgumentError(f"per is {per!r}, which names an axis of shape {tuple(shape)} twice; name each once")
     return kept
+
+
+def _numbers(per: object) -> list[int]:
+    given = per if isinstance(per, Sequence) else (per,)
+    try:
+        if not any(isinstance(axis, bool) for axis in given):
+            return [index(cast(SupportsIndex, axis)) for axis in given]
+    except TypeError:  # no whole number, whatever its library
+        pass
+    raise ArgumentError(f"per is {in_brief(per)}; it must be 'tensor', 'out', 'in', or the number(s) of the axes kept")
 
 
 def _named(per: str, shape: Sequence[int], param: Param | None) -> tuple[int, ...]:

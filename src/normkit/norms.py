@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from normkit.errors import ArgumentError
+from normkit.errors import ArgumentError, in_brief
 from normkit.groups import Per, kept_axes
 from normkit.ops import ops_of
 from normkit.spectrum import OPERATOR_NORMS
@@ -160,9 +160,9 @@ def canonical(kind: object) -> str:
             return name
         near = _MEANT.get(name) or next(iter(get_close_matches(name, [*KINDS, *ALIASES], 1)), None)
         hint = f"did you mean {near!r}? " if near else ""
-        raise ArgumentError(f"{kind!r} is not the name of a norm; {hint}the names are {_listed(KINDS)}")
+        raise ArgumentError(f"{in_brief(kind)} is not the name of a norm; {hint}the names are {_listed(KINDS)}")
     if not isinstance(kind, int | float):
-        raise ArgumentError(f"kind is {kind!r}; it must be the name of a norm: {_listed(KINDS)}")
+        raise ArgumentError(f"kind is {in_brief(kind)}; it must be the name of a norm: {_listed(KINDS)}")
     meant = _MEANT_BY_NUMBER.get(kind, "one by its name")
     raise ArgumentError(
         f"kind is {kind!r}, and such a number means different norms for vectors and matrices: say {meant}; "
@@ -177,7 +177,7 @@ def _listed(names: Sequence[str] | dict[str, Any]) -> str:
 
 def _norm_of_stats(stats: Stats, kind: str, per: Per) -> float:
     if per != "tensor":
-        raise ArgumentError(f"per is {per!r}, but a Stats has no axes: use per='tensor', or give the array")
+        raise ArgumentError(f"per is {in_brief(per)}, but a Stats has no axes: use per='tensor', or give the array")
     return float(from_sums(to_matrix([stats]), [stats.count], kind)[0])
 
 

@@ -28,8 +28,8 @@ def stats_of(x: Any) -> Stats:
     Stats(count=3, sum=-1.0, abs=7.0, sq=25.0, max=4.0, zeros=1, nonfinite=0, dot=nan)
     """
     x = as_array(x)
-    count = int(np.prod(x.shape, dtype=np.int64))
-    (stats,) = from_matrix(ops_of(x).matrix_of_sums([x]), [count])
+    matrix = ops_of(x).matrix_of_sums([x])
+    (stats,) = from_matrix(matrix, [int(np.prod(x.shape, dtype=np.int64))])
     return stats or NOTHING
 
 

@@ -16,9 +16,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from operator import index
 from typing import TYPE_CHECKING, Any, Literal
 
-from normkit.errors import ArgumentError
+from normkit.errors import ArgumentError, in_brief
 
 if TYPE_CHECKING:
     import numpy as np
@@ -156,17 +157,28 @@ class Every:
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):
             raise ArgumentError(
-                f"Every(steps={self.steps}, epochs={self.epochs}): expected one of the two, as in Every(100) or "
-                "Every(epochs=1)"
+                f"Every(steps={in_brief(self.steps)}, epochs={in_brief(self.epochs)}): expected one of the two, as in "
+                "Every(100) or Every(epochs=1)"
             )
         for label, value, least in (("steps", self.steps, 1), ("epochs", self.epochs, 1), ("first", self.first, 0)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-                raise ArgumentError(f"Every({label}={value!r}): expected a whole number of at least {least}")
+            if value is not None:
+                object.__setattr__(self, label, _whole(label, value, least))
 
     def __str__(self) -> str:
         unit, number = ("epoch", self.epochs) if self.steps is None else ("step", self.steps)
         rest = f"every {unit}" if number == 1 else f"every {number} {unit}s"
         return f"each of the first {self.first} steps, then {rest}" if self.first else rest
+
+
+def _whole(label: str, value: object, least: int) -> int:
+    """`value` as a plain int, whichever library's integer it is."""
+    try:
+        number = least - 1 if isinstance(value, bool) else index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = least - 1
+    if number < least:
+        raise ArgumentError(f"Every({label}={in_brief(value)}): expected a whole number of at least {least}")
+    return number
 
 
 When = Every | int | Literal["auto"] | Callable[[int], bool]

@@ -25,11 +25,13 @@ for step in range(5):
     optimizer.step()
 print("loss is a number", sys.argv[1:])
 """
+PROGRAM = "from normkit.cli import main; import sys; sys.exit(main())"  # what an installed `normkit` does
 ENDS = {
     "plain": ("", 0, "finished"),
     "exit": ("sys.exit(3)", 3, "error: exit code 3"),
     "error": ("raise ValueError('no good')", 1, "error: ValueError"),
-    "interrupt": ("raise KeyboardInterrupt", 130, "interrupted"),
+    "interrupt": ("raise KeyboardInterrupt", -signal.SIGINT, "interrupted"),
+    "exit 130": ("sys.exit(130)", 130, "error: exit code 130"),
 }
 
 
@@ -93,17 +95,81 @@ def test_a_forked_child_says_nothing(folder):
     assert done.stderr.count("nothing was recorded") == 1
 
 
-def test_ctrl_c_ends_with_130_and_a_closed_file(folder):
+@pytest.mark.parametrize("program", [["-m", "normkit.cli"], ["-m", "normkit"], ["-c", PROGRAM]])
+def test_ctrl_c_ends_as_under_python_with_a_closed_file(program, folder):
     (folder / "train.py").write_text(
         TRAIN.replace("range(5)", "range(10**9)").replace("    loss =", "    print(step, flush=True)\n    loss =")
     )
-    command = [sys.executable, "-m", "normkit.cli", "run", "--to", "mine", "train.py"]
+    command = [sys.executable, *program, "run", "--to", "mine", "train.py"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder)
     for line in process.stdout:
         if line.strip() == "20":
             break
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == -signal.SIGINT  # dead of the signal: a shell that loops over runs stops as well
     assert err.endswith("Next:  normkit show mine.norms\n")
     assert load(folder / "mine.norms").meta["end"] == "interrupted"
+
+
+def test_exit_handlers_run_after_ctrl_c(folder):
+    (folder / "plain.py").write_text(
+        "import atexit, sys\natexit.register(lambda: print('handled'))\nprint('before')\nraise KeyboardInterrupt"
+    )
+    done = normkit("run", "plain.py", cwd=folder)
+    assert (done.returncode, done.stdout) == (-signal.SIGINT, "before\nhandled\n")
+    assert done.stderr.count("KeyboardInterrupt") == 1
+
+
+@pytest.mark.parametrize("end", ["", "raise SystemExit(4)"])
+def test_quiet_says_nothing(end, folder):
+    (folder / "train.py").write_text(TRAIN + end)
+    done = normkit("run", "--quiet", "--to", "mine", "train.py", cwd=folder)
+    assert (done.stdout, done.stderr) == ("loss is a number []\n", "")
+    assert load(folder / "mine.norms").meta["steps"] == 5
+
+
+def test_quiet_says_nothing_of_a_script_that_trains_nothing(folder):
+    (folder / "plain.py").write_text("print('hello')")
+    assert normkit("run", "--quiet", "plain.py", cwd=folder).stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("to", "sentence"),
+    [
+        ("sub", "--to='sub' is a directory; give the name of a file, such as 'sub/mine.norms'"),
+        ("plain.py/mine", "the recording 'plain.py/mine.norms' cannot be made"),
+        ("", "--to='' is empty; give the name of a file"),
+    ],
+)
+def test_a_path_that_cannot_be_made_is_refused_before_the_script_runs(to, sentence, folder):
+    (folder / "plain.py").write_text("print('it ran')")
+    (folder / "sub").mkdir()
+    done = normkit("run", "--to", to, "plain.py", cwd=folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"normkit: {sentence}")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before torch", "after torch"])
+@pytest.mark.parametrize("to", [None, "mine"])
+def test_a_script_that_changes_its_folder_is_recorded_where_the_command_was_given(before, to, folder):
+    move = "import os, sys\nos.makedirs('deep/er', exist_ok=True)\nos.chdir('deep/er')\n"
+    (folder / "train.py").write_text(move + TRAIN if before else TRAIN.replace("torch.manual_seed(0)", move))
+    done = normkit("run", *([] if to is None else ["--to", to]), "train.py", cwd=folder)
+    assert done.returncode == 0
+    assert not list((folder / "deep").rglob("*.norms"))
+    (made,) = folder.glob("runs/train-*.norms" if to is None else "mine.norms")
+    assert load(made).meta["steps"] == 5
+    assert done.stderr.endswith("Next:  normkit show\n" if to is None else "Next:  normkit show mine.norms\n")
+
+
+def test_a_recording_that_was_refused_says_why(folder):
+    fake = "class Session:\n    refused = 'the disk is\\nfull'\n    def close(self, end): return None\n"
+    (folder / "door.py").write_text(fake + "def arm(*, to, every, quiet): return Session()\n")
+    (folder / "plain.py").write_text("import door, colorsys")
+    program = "from normkit.cli import watch; watch.DOORS = {'colorsys': 'door'}; " + PROGRAM
+    for quiet in ([], ["--quiet"]):
+        command = [sys.executable, "-c", program, "run", *quiet, "plain.py"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+        assert (done.returncode, done.stderr) == (0, "normkit: nothing was recorded: the disk is full\n")

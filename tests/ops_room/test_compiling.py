@@ -85,3 +85,16 @@ def test_float16_is_read_rightly_where_the_processor_cannot_convert_it(tmp_path)
         print("right")
     """
     assert run(script, NUMBA_CACHE_DIR=str(tmp_path)).stdout == "right\n"
+
+
+def test_quietly_says_nothing(tmp_path):
+    script = f"""
+        from normkit.ops.announce import quietly
+        with quietly():
+            {ASK}
+        stats_of(np.ones(5, np.float32))
+    """
+    done = run(script, NUMBA_CACHE_DIR=str(tmp_path))
+    assert (done.stdout, done.stderr) == ("5.0\n", SAID)  # of the second kernel
+    quiet = "from normkit.ops.announce import quietly; hushed = quietly(); hushed.__enter__(); "
+    assert run(quiet + ASK, NUMBA_CACHE_DIR=str(tmp_path / "other")).stderr == ""

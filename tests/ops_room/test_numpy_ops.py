@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 import reference
 from normkit.errors import ArgumentError
+from normkit.norms import norm, stats
 from normkit.ops import numpy as ops
 from normkit.ops import ops_of
 
@@ -171,3 +172,17 @@ def test_the_drawer_is_found_by_the_arrays_classes():
 def test_no_drawer(thing, name):
     with pytest.raises(ArgumentError, match=f"an array was expected, of numpy or torch, and a {name} was given"):
         ops_of(thing)
+
+
+@pytest.mark.parametrize("call", ["norm", "rows", "stats"])
+def test_what_a_mask_hides_is_not_counted(call):
+    x = np.ma.masked_array([[1.0, 2.0], [3.0, 4.0]], mask=[[False, True], [False, False]])
+    calls = {"norm": norm, "rows": lambda x: norm(x, per=0), "stats": stats}
+    with pytest.raises(
+        ArgumentError, match=r"a masked array of shape \(2, 2\) with 1 masked entries was given; pass x"
+    ):
+        calls[call](x)
+
+
+def test_a_mask_that_hides_nothing_is_no_matter():
+    assert norm(np.ma.masked_array([3.0, 4.0], mask=False)) == 5.0

@@ -11,16 +11,21 @@ from normkit.ops import ops_of
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
 from normkit.ops import torch as ops
-from normkit.ops import torch_columns
+from normkit.ops import torch_columns, torch_device
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sparse invariant checks:UserWarning")
 
 
-@pytest.fixture(params=["cpu", "device"])
+@pytest.fixture(params=["cpu", "device", "device, in chunks"])
 def path(request, monkeypatch):
-    if request.param == "device":
+    if request.param != "cpu":
         monkeypatch.setattr(torch_columns, "on_device", lambda t: True)
+    if request.param == "device, in chunks":
+        monkeypatch.setattr(torch_device, "CHUNK", 7)
     return request.param
 
 
@@ -91,7 +96,7 @@ def float32(*shape):
 
 PAIRS = {  # gradient, weight
     "same": lambda: (float32(30, 40), float32(30, 40)),
-    "large": lambda: (float32(700_000), float32(700_000)),
+    "large": lambda: (float32(70_000), float32(70_000)),
     "bfloat16": lambda: (float32(300).bfloat16(), float32(300).bfloat16()),
     "two dtypes": lambda: (float32(5, 6).half(), float32(5, 6)),
     "two half dtypes": lambda: (float32(5, 6).half(), float32(5, 6).bfloat16()),
@@ -175,6 +180,27 @@ def test_waiting_twice_gives_the_same(path):
     np.testing.assert_array_equal(pending.wait()[0], first)
 
 
+class Widest(TorchDispatchMode):
+    """Remembers the most float64 entries that one operation made."""
+
+    entries = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        made = [t for t in pytree.tree_leaves(result) if isinstance(t, torch.Tensor) and t.dtype == torch.float64]
+        self.entries = max([self.entries, *(t.numel() for t in made)])
+        return result
+
+
+def test_a_large_tensor_on_a_device_is_widened_in_chunks(monkeypatch):
+    monkeypatch.setattr(torch_device, "CHUNK", 1000)
+    weight, other = float32(30, 1000), float32(30, 1000)
+    for take in (torch_device.device_grad_sums, torch_device.device_step_sums):
+        with Widest() as widest:
+            take([weight], [other])
+        assert widest.entries == 1000
+
+
 # --- the small operations ---------------------------------------------------------------------------------------------
 
 
@@ -227,3 +253,10 @@ def test_refused(path, name, call):
     calls = {"sums": lambda t: ops.sums([t]), "rows": ops.sums_of_rows, "float64": ops.as_float64}
     with pytest.raises(ArgumentError, match=sentence):
         calls[call](make())
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_refused_tensor_is_named(name):
+    make, sentence = REFUSED[name]
+    with pytest.raises(ArgumentError, match="^conv1.weight is " + sentence.removesuffix(" was given").split(" was")[0]):
+        torch_columns.refuse_unreadable(make(), "conv1.weight")

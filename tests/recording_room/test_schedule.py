@@ -1,5 +1,6 @@
 """When a step is recorded."""
 
+import numpy as np
 import pytest
 
 from normkit.errors import ArgumentError
@@ -108,6 +109,14 @@ def test_bad_overhead(overhead):
         Schedule("auto", overhead=overhead)
 
 
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, np.int32])
+def test_every_takes_the_integers_of_any_library(kind):
+    every = Every(kind(5), first=kind(0))
+    assert every == Every(5)
+    assert type(every.steps) is type(every.first) is int
+    assert str(every) == "every 5 steps"
+
+
 @pytest.mark.parametrize("given", [{}, {"steps": 3, "epochs": 2}])
 def test_every_takes_steps_or_epochs(given):
     with pytest.raises(ArgumentError, match=r"expected one of the two, as in Every\(100\)"):
@@ -115,7 +124,8 @@ def test_every_takes_steps_or_epochs(given):
 
 
 @pytest.mark.parametrize(
-    "given", [{"steps": 0}, {"epochs": 0}, {"steps": 5, "first": -1}, {"steps": True}, {"steps": 1.5}]
+    "given",
+    [{"steps": 0}, {"epochs": 0}, {"steps": 5, "first": -1}, {"steps": True}, {"steps": 1.5}, {"steps": np.float64(5)}],
 )
 def test_every_takes_whole_numbers(given):
     with pytest.raises(ArgumentError, match="expected a whole number of at least"):

@@ -48,7 +48,7 @@ recorded: each of the first 10 steps, then every 20 steps (auto)
  fc1.weight   kernel 64x512     181.2     266.5 +47.1 %   7.9e-3 ▁▂▂▃▄▄▅▅▆▇▇█
  fc1.bias     bias   64         7.647     7.723  +1.0 %   2.2e-4 ▁▁▁▁▁▁▁▁▁▁▁▁
  fc2.weight   kernel 10x64      26.14     15.68 -40.0 %   1.0e-2 █▇▇▆▅▅▄▄▃▂▂▁
- ... 4 more biases (--all)          trend: 12 slices; full height = 25 % or more"""
+ ... 4 more biases (--all)          trend: 12 slices of steps; full height 25 % or more"""
 
 
 def test_show_of_a_small_net_in_80_columns():
@@ -251,3 +251,28 @@ def test_a_tensor_that_came_late_and_one_that_left():
     assert a.endswith(tuple(BLOCKS))
     assert len(a) < len(b)
     assert b[-12:-6].strip() == ""
+
+
+def test_the_step_is_that_of_the_whole_run_not_of_its_many_early_records():
+    steps = [*range(101), *range(200, 1201, 100)]
+    made = trained([param("w.weight", (3,))], steps, lambda name, t: 1.0)
+    large, small = 0.1, 0.001
+    made.updates = [
+        [None] if k == 0 else [(large if step <= 100 else small) * np.asarray(made.weights[k][0])]
+        for k, step in enumerate(steps)
+    ]
+    assert table(show(made, WIDE))["w.weight"][-2] == "1.0e-3"
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(np.inf, ["to", "inf"]), (np.nan, ["to", "nan"])], ids=["infinite", "not a number"]
+)
+def test_a_change_to_what_is_not_finite_says_so(value, words):
+    made = made_up.digits()
+    made.weights[-1][made.tensors.index("conv2.weight")] = np.full((32, 16, 3, 3), value)
+    assert table(show(made, WIDE))["conv2.weight"][4:6] == words
+
+
+def test_a_single_record_makes_one_slice():
+    text = show(trained([param("w.weight", (3,))], [0], lambda name, t: 1.0), WIDE)
+    assert "trend: 1 slice of steps;" in text

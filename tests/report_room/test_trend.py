@@ -63,3 +63,14 @@ def test_absent_is_blank():
 def test_heights_do_not_depend_on_the_scale(scale):
     means = [0.5 * scale, scale, 0.7 * scale]
     assert heights(means, means[0]) == heights([0.5, 1.0, 0.7], 0.5)
+
+
+def test_a_slice_without_a_record_takes_the_last_record_before_it():
+    steps = np.array([0, 1, 2, 3, 4, 100])
+    values = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 9.0])
+    assert slices(steps, values, np.ones(6, dtype=bool), count=4) == [3.0, 5.0, 5.0, 9.0]
+
+
+def test_slices_may_take_the_median():
+    values = np.array([1.0, 1.0, 10.0, 7.0])
+    assert slices(np.array([0, 1, 2, 100]), values, np.ones(4, dtype=bool), count=2, of=np.median) == [1.0, 7.0]

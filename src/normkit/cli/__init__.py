@@ -1,16 +1,24 @@
 """The command line: one file per command, opened when it is called for.
 
 Exit codes: 0 all is well, 1 findings at or above what was asked for, 2 the command was used wrongly, 3 an input
-cannot be read, 130 interrupted, 141 the reader of the output left. `normkit run` gives its script's own.
+cannot be read, 141 the reader of the output left; interrupted, it dies of SIGINT (130 to a shell). `normkit run` gives
+its script's own.
 """
 
 from __future__ import annotations
+
+import sys
 
 __all__ = ["main"]
 
 
 def main() -> None:
-    """The program `normkit`."""
+    """The program `normkit`. Interrupted, it dies as Python does: of the signal, so that a shell's loop stops too."""
     from normkit.cli.group import group
+    from normkit.cli.script import Interrupted
 
-    group(prog_name="normkit", windows_expand_args=False)
+    try:
+        group(prog_name="normkit", windows_expand_args=False)
+    except Interrupted:
+        sys.excepthook = lambda *_: None  # the script's traceback has been shown
+        raise KeyboardInterrupt from None

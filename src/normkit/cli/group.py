@@ -9,10 +9,11 @@ from importlib import import_module
 
 import click
 
+from normkit.cli.script import Interrupted
 from normkit.errors import FileError, NormkitError
 
 COMMANDS = ("run", "show")
-USAGE, UNREADABLE, INTERRUPTED, PIPE = 2, 3, 130, 141
+USAGE, UNREADABLE, PIPE = 2, 3, 141
 
 
 class Group(click.Group):
@@ -45,7 +46,7 @@ class Group(click.Group):
             click.echo(f"normkit: {sentence}", err=True)
             ctx.exit(UNREADABLE if isinstance(error, FileError) else USAGE)
         except KeyboardInterrupt:
-            ctx.exit(INTERRUPTED)
+            raise Interrupted from None
         except BrokenPipeError:
             leave_the_pipe()
             ctx.exit(PIPE)

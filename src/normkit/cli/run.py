@@ -11,8 +11,10 @@ from pathlib import Path
 import click
 
 from normkit.cli.outlet import put
-from normkit.cli.script import Outcome, Script, prepare
+from normkit.cli.script import Interrupted, Outcome, Script, prepare
 from normkit.cli.watch import Watch
+from normkit.errors import ArgumentError, NormkitError
+from normkit.store.paths import FOLDER, planned, script_name, shown
 
 
 class WhenType(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
@@ -50,38 +52,54 @@ class Run(click.Command):
     default="auto",
     help="Record each N-th optimizer step. Default: auto, the first 100 and then every 10th, under 1 % of the time.",
 )
+@click.option("--quiet", is_flag=True, help="Say nothing but errors.")
 @click.argument("script", metavar="SCRIPT")
 @click.argument("arguments", nargs=-1, metavar="[ARGUMENTS]...", type=click.UNPROCESSED)
-def command(to: str | None, every: int | str, script: str, arguments: tuple[str, ...]) -> None:
+def command(to: str | None, every: int | str, quiet: bool, script: str, arguments: tuple[str, ...]) -> None:
     """Run a training script and record its weight norms.
 
     The script needs no change: any PyTorch optimizer is noticed. What stands behind SCRIPT is the script's own;
     options of normkit stand before it. The exit code is the script's; what normkit says goes to stderr.
     """
-    sys.exit(recorded(prepare(script, arguments), to=to, every=every))
+    outcome = recorded(prepare(script, arguments), to=to, every=every, quiet=quiet)
+    if outcome.interrupted:
+        raise Interrupted
+    sys.exit(outcome.code)
 
 
-def recorded(script: Script, *, to: str | None, every: int | str) -> int:
-    """Run the script with every optimizer watched; its exit code."""
-    watch = Watch(to=to, every=every)
-    owner = os.getpid()
+def recorded(script: Script, *, to: str | None, every: int | str, quiet: bool) -> Outcome:
+    """Run the script with every optimizer watched. Raises: ArgumentError, before it, for a `to` that cannot be made."""
+    path, here, owner = place(to, script), Path.cwd(), os.getpid()
+    watch = Watch(to=path, every=every, quiet=quiet)
     outcome = script.run()
     if os.getpid() == owner:  # a child that the script forked comes by here as well
-        words = farewell(watch.close(outcome.end), outcome)
-        with contextlib.suppress(OSError, ValueError):  # nobody listens: the exit code is still the script's
-            put(words, err=True)
-    return outcome.code
+        made = watch.close(outcome.end)
+        if not quiet or (made is None and watch.refused):
+            with contextlib.suppress(OSError, ValueError):  # nobody listens: the exit code is still the script's
+                put(farewell(made, outcome, watch.refused, here), err=True)
+    return outcome
 
 
-def farewell(path: Path | None, outcome: Outcome) -> str:
-    """What to type next, or why there is nothing to look at."""
-    if path is None:
-        when = "the script ended before" if outcome.code else "in this process no"
-        optimizer = "an optimizer took a step" if outcome.code else "PyTorch optimizer took a step"
-        return f"normkit: nothing was recorded: {when} {optimizer}"
-    return f"Next:  normkit show{shown(path)}"
+def place(to: str | None, script: Script) -> Path | None:
+    """The file asked for, wherever the script may go; None where the recorder is to name it."""
+    try:
+        path = planned(to, script_name(script.called))
+    except NormkitError as error:
+        raise ArgumentError(str(error).replace("to=", "--to=")) from None
+    return None if to is None else path
 
 
-def shown(path: Path) -> str:
+def farewell(path: Path | None, outcome: Outcome, refused: str | None, here: Path) -> str:
+    """What to type next in the folder `here`, or why there is nothing to look at."""
+    if path is not None:
+        return f"Next:  normkit show{argument(path, here)}"
+    if refused is not None:
+        return f"normkit: nothing was recorded: {' '.join(refused.split())}"
+    when = "the script ended before" if outcome.code else "in this process no"
+    optimizer = "an optimizer took a step" if outcome.code else "PyTorch optimizer took a step"
+    return f"normkit: nothing was recorded: {when} {optimizer}"
+
+
+def argument(path: Path, here: Path) -> str:
     """The argument that `normkit show` needs for this file: none where it finds it by itself."""
-    return "" if path.absolute().parent == Path("runs").absolute() else f" {shlex.quote(str(path))}"
+    return "" if path.parent == here / FOLDER else f" {shlex.quote(shown(path, here))}"

@@ -16,12 +16,24 @@ from normkit.errors import ArgumentError
 FAILED, INTERRUPTED = 1, 130
 
 
+class Interrupted(SystemExit):
+    """Leave the program because of Ctrl-C; `main` makes it what Python makes of it."""
+
+    def __init__(self) -> None:
+        super().__init__(INTERRUPTED)
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How a script ended: the exit code that Python would give, and the words for the recording."""
 
     code: int
     end: str = "finished"
+
+    @property
+    def interrupted(self) -> bool:
+        """By Ctrl-C, not by a script that exits with the same code."""
+        return self.end == "interrupted"
 
 
 @dataclass(frozen=True)

@@ -16,20 +16,27 @@ DOORS: Mapping[str, str] = MappingProxyType({"torch": "normkit.torch.run"})  # f
 class Session(Protocol):
     """The recordings of one framework, as its door gives them."""
 
+    refused: str | None
+
     def close(self, end: str) -> Path | None: ...
 
 
 class Watch:
     """Every door whose framework the script imports; `close` gives the first recording made, or None."""
 
-    def __init__(self, *, to: str | None, every: int | str) -> None:
+    def __init__(self, *, to: Path | None, every: int | str, quiet: bool) -> None:
         self._sessions: list[Session] = []
         for framework, module in DOORS.items():
-            when_imported(framework, lambda module=module: self._arm(module, to, every))  # type: ignore[misc]
+            when_imported(framework, lambda module=module: self._arm(module, to, every, quiet))  # type: ignore[misc]
+
+    @property
+    def refused(self) -> str | None:
+        """Why a recording that was to begin did not; None where nothing stood in the way."""
+        return next((session.refused for session in self._sessions if session.refused), None)
 
     def close(self, end: str) -> Path | None:
         paths = [session.close(end) for session in self._sessions]
         return next((path for path in paths if path is not None), None)
 
-    def _arm(self, module: str, to: str | None, every: int | str) -> None:
-        self._sessions.append(import_module(module).arm(to=to, every=every))
+    def _arm(self, module: str, to: Path | None, every: int | str, quiet: bool) -> None:
+        self._sessions.append(import_module(module).arm(to=to, every=every, quiet=quiet))

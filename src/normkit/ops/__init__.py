@@ -23,15 +23,17 @@ _DRAWERS = ("numpy", "torch")
 def ops_of(x: object) -> ModuleType:
     """The drawer for `x`, found from the modules that its classes come from.
 
-    Raises: ArgumentError for a type that no drawer knows.
+    Raises: ArgumentError for what is no array, and for one that no drawer knows.
 
     >>> import numpy as np
     >>> ops_of(np.zeros(3)).__name__
     'normkit.ops.numpy'
     """
-    for kind in type(x).__mro__:
-        library = kind.__module__.partition(".")[0]
-        if library in _DRAWERS:
-            return import_module(f"normkit.ops.{library}")
+    if hasattr(x, "shape") and hasattr(x, "dtype"):
+        for kind in type(x).__mro__:
+            library = kind.__module__.partition(".")[0]
+            if library in _DRAWERS:
+                return import_module(f"normkit.ops.{library}")
     given = f"{type(x).__module__}.{type(x).__qualname__}".removeprefix("builtins.")
-    raise ArgumentError(f"an array was expected, of {' or '.join(_DRAWERS)}, and a {given} was given; convert it first")
+    advice = "for the norms of a model use nk.norms(model)" if hasattr(x, "parameters") else "convert it first"
+    raise ArgumentError(f"an array was expected, of {' or '.join(_DRAWERS)}, and a {given} was given; {advice}")

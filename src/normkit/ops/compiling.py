@@ -6,7 +6,6 @@ are compiled again by each process.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -18,6 +17,7 @@ from numba import types
 from numba.core import event
 
 from normkit.ops import kernels
+from normkit.ops.announce import say_once
 
 _SIGNATURE_TAIL = (types.int64[:, ::1], types.int64[:, ::1], types.int64[::1], types.int64, types.float64[:, ::1])
 
@@ -39,19 +39,10 @@ def _compile(kernel: Callable[..., None], signature: Any, *, keep: bool) -> Call
     return cast(Callable[..., None], numba.njit(signature, fastmath=kernels.FAST, nogil=True, cache=keep)(kernel))
 
 
-_said: list[str] = []
-
-
 @contextmanager
 def _announced() -> Iterator[None]:
     """Say so, once, where the compiler really starts; reading a kernel from the disk is silent."""
     listener = event.RecordingListener()
-    listener.on_start = _say_once
+    listener.on_start = lambda _: say_once()
     with event.install_listener("numba:compile", listener):
         yield
-
-
-def _say_once(_event: event.Event) -> None:
-    if not _said:
-        _said.append("normkit: compiling its kernels (once per machine) ...")
-        print(_said[0], file=sys.stderr, flush=True)

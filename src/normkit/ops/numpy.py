@@ -19,7 +19,7 @@ Array = NDArray[Any]
 
 def matrix_of_sums(arrays: Sequence[Array]) -> Matrix:
     """[6][N] sums; arrays that are dense in any order of their axes are read in place."""
-    dense = [_dense(_readable(np.asarray(x))) for x in arrays]
+    dense = [_dense(_readable(_whole(x))) for x in arrays]
     kinds = [cpu.KINDS[x.dtype.name] for x in dense]
     return cpu.sums(cpu.Table([_address(x) for x in dense], [x.size for x in dense], kinds, keep=dense))
 
@@ -35,14 +35,24 @@ def sums_of_rows(rows: Array) -> Matrix:
 
 def as_rows(x: Array, kept: tuple[int, ...]) -> Array:
     """Kept axes to the front in their order and flattened, the rest flattened: [R][..]."""
-    x = np.asarray(x)
+    x = _whole(x)
     front = np.moveaxis(x, kept, range(len(kept)))
     count = int(np.prod([x.shape[axis] for axis in kept], dtype=np.int64))
     return front.reshape(count, x.size // count if count else 0)
 
 
 def as_float64(x: Array) -> NDArray[np.float64]:
-    return _readable(np.asarray(x)).astype(np.float64)
+    return _readable(_whole(x)).astype(np.float64)
+
+
+def _whole(x: Array) -> Array:
+    """`x` as a plain array; what a mask hides must not be counted in silence."""
+    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        raise ArgumentError(
+            f"a masked array of shape {x.shape} with {int(np.ma.getmaskarray(x).sum())} masked entries was given; "
+            "pass x.compressed(), or x.filled(0)"
+        )
+    return np.asarray(x)
 
 
 def _readable(x: Array) -> Array:

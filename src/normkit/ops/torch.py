@@ -6,6 +6,7 @@ Nothing here waits for a device: results come as a `Pending`, whose `wait()` giv
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from normkit.types import Matrix
 
 _ZEROS = SUMS.index("zeros")
+_BYTES = attrgetter("nbytes")
 
 Sent = tuple[slice, list[int], Parcel]  # rows and columns of a matrix that are on their way
 
@@ -197,7 +199,10 @@ def _places(tensors: Sequence[Tensor | None]) -> list[int]:
 
 
 def _sizes(tensors: Sequence[Tensor | None]) -> list[int | None]:
-    return [None if t is None else t.nbytes for t in tensors]
+    try:
+        return list(map(_BYTES, tensors))
+    except AttributeError:  # None is among them
+        return [None if t is None else t.nbytes for t in tensors]
 
 
 def _halves(tensors: Sequence[Tensor | None]) -> list[tuple[int, torch.dtype]]:

@@ -75,22 +75,22 @@ def _stored(sparse: Tensor, others: list[Tensor | None]) -> tuple[int, Tensor, l
     return sparse.numel() - values.numel(), values, [None if t is None else t[where] for t in others]
 
 
-def refuse_unreadable(t: Tensor) -> None:
+def refuse_unreadable(t: Tensor, name: str = "") -> None:
+    """ArgumentError for a tensor whose numbers cannot be read, with its name where it has one."""
     shape = tuple(t.shape)
+    said, end = (f"{name} is", "") if name else ("", " was given")
     if t.is_complex():
-        raise ArgumentError(
-            f"a {t.dtype} tensor of shape {shape} was given; norms are of real numbers: pass view_as_real(t)"
-        )
-    if t.is_meta:
-        raise ArgumentError(
-            f"a tensor of shape {shape} on the meta device was given; it has no values: materialize it first"
-        )
-    if type(t) not in (Tensor, torch.nn.Parameter) and is_traceable_wrapper_subclass(t):
-        raise ArgumentError(
-            f"a {type(t).__name__} of shape {shape} was given; it has no plain memory: pass its local or full tensor"
-        )
-    if t.is_quantized:
-        raise ArgumentError(f"a quantized tensor of shape {shape} was given; pass t.dequantize() instead")
+        what, advice = f"a {t.dtype} tensor of shape {shape}", "norms are of real numbers: pass view_as_real(t)"
+    elif t.is_meta:
+        what, advice = f"a tensor of shape {shape} on the meta device", "it has no values: materialize it first"
+    elif type(t) not in (Tensor, torch.nn.Parameter) and is_traceable_wrapper_subclass(t):
+        kind = type(t).__name__
+        what, advice = f"a {kind} of shape {shape}", "it has no plain memory: pass its local or full tensor"
+    elif t.is_quantized:
+        what, advice = f"a quantized tensor of shape {shape}", "pass t.dequantize() instead"
+    else:
+        return
+    raise ArgumentError(f"{said} {what}{end}; {advice}".lstrip())
 
 
 def _readable_dtype(t: Tensor) -> torch.dtype:

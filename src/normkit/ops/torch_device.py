@@ -5,16 +5,20 @@ Where the device has no float64 (MPS), sums are float32 and right to 1e-6.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from normkit.types import SUMS
+
 if TYPE_CHECKING:
     from normkit.types import Matrix
 
+CHUNK = 2**24  # elements that are widened to float64 at a time: 128 MB
 _WITHOUT_FLOAT64 = ("mps",)
+_MAX = SUMS.index("max")
 
 
 class Parcel:
@@ -60,7 +64,7 @@ def device_grad_sums(grads: Sequence[Tensor], weights: Sequence[Tensor], copies:
 
 
 def device_step_sums(weights: Sequence[Tensor], old: Sequence[Tensor]) -> Tensor:
-    """[13][n]: the weights', then the steps', one step in memory at a time."""
+    """[13][n]: the weights', then the steps', of which no more than `CHUNK` entries are in memory at a time."""
     wide = _wide(weights[0])
     steps = [_step_column(w, before, wide) for w, before in zip(weights, old, strict=True)]
     return torch.cat([device_sums(weights), torch.cat(steps, dim=1)])
@@ -82,12 +86,32 @@ def _rows_of_filled(tensors: list[Tensor], wide: torch.dtype) -> Tensor:
 
 
 def _dots(a: Sequence[Tensor], b: Sequence[Tensor], wide: torch.dtype) -> Tensor:
-    return torch.stack([(x.to(wide) * y.to(wide)).sum() for x, y in zip(a, b, strict=True)])
+    return torch.stack([_dot(x, y, wide) for x, y in zip(a, b, strict=True)])
+
+
+def _dot(x: Tensor, y: Tensor, wide: torch.dtype) -> Tensor:
+    return torch.stack([(p.to(wide) * q.to(wide)).sum() for p, q in _chunks(x, y)]).sum()
 
 
 def _step_column(w: Tensor, before: Tensor, wide: torch.dtype) -> Tensor:
-    step = w.to(wide) - before.to(wide)
-    return torch.cat([device_sums([step]), _dots([before], [step], wide)[None]])
+    """[7][1]: sums of the chunks add, and the largest entry of all is the largest of theirs."""
+    parts = torch.cat([_step_sums(now, old, wide) for now, old in _chunks(w, before)], dim=1)
+    column = parts.sum(dim=1, keepdim=True)
+    column[_MAX] = parts[_MAX].amax()
+    return column
+
+
+def _step_sums(w: Tensor, before: Tensor, wide: torch.dtype) -> Tensor:
+    old = before.to(wide)
+    step = w.to(wide) - old
+    return torch.cat([device_sums([step]), (old * step).sum().reshape(1, 1)])
+
+
+def _chunks(a: Tensor, b: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
+    """Two tensors of one shape, in stretches short enough to have float64 copies of."""
+    if a.numel() <= CHUNK:
+        return [(a, b)]
+    return zip(torch.split(a.reshape(-1), CHUNK), torch.split(b.reshape(-1), CHUNK), strict=True)
 
 
 def _wide(t: Tensor) -> torch.dtype:

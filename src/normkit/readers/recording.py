@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from normkit.errors import ArgumentError, FileError
+from normkit.errors import ArgumentError, FileError, in_brief
 from normkit.readers import blobs, index
 from normkit.readers.database import opened
 from normkit.store.paths import FOLDER, SUFFIX
@@ -52,10 +52,13 @@ class Recording:
     last one counts, and a later attempt replaces all from its first step on. The columns are the tensors of the whole
     run, in order of first appearance.
 
-    Raises: FileError if the file is missing, damaged, newer than this normkit, or not a recording.
+    Raises: ArgumentError if `path` is none. FileError if the file is missing, damaged, newer than this normkit, or not
+        a recording.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        if not isinstance(path, str | os.PathLike) or isinstance(os.fspath(path), bytes):
+            raise ArgumentError(f"path={in_brief(path)}: expected the path of a recording, such as 'runs/mine.norms'")
         self.path = Path(path)
         self.refresh()
 

@@ -30,7 +30,7 @@ class Late(Protocol):
 
 @dataclass(frozen=True)
 class Piece:
-    """Matrices of some columns of a record: one per quantity named, each [sums][columns].
+    """Matrices of some columns of a record: one per quantity named, each [sums][columns], the last sums may lack.
 
     `unscale` is what a gradient scaler multiplied the gradients by (a Late of one number), to be divided out.
     """
@@ -87,7 +87,9 @@ class Packet:
             for quantity, matrix in zip(piece.quantities, piece.late.wait(), strict=True):
                 if quantity not in values:
                     values[quantity] = np.full((ROWS[quantity], self.tensors), np.nan)
-                values[quantity][:, piece.columns] = _unscaled(matrix, piece.unscale if quantity == "grad" else None)
+                values[quantity][: len(matrix), piece.columns] = _unscaled(
+                    matrix, piece.unscale if quantity == "grad" else None
+                )
         return values
 
 

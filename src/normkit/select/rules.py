@@ -9,7 +9,7 @@ from fnmatch import translate
 from functools import lru_cache
 from typing import Literal
 
-from normkit.errors import ArgumentError
+from normkit.errors import ArgumentError, in_brief
 from normkit.types import ROLES, Param
 
 WORDS = (*ROLES, "all")
@@ -91,8 +91,8 @@ def _term(item: object) -> Term:
         return Term(item.__name__, "class", lambda p: _is_layer(p, item))
     if not callable(item):
         raise ArgumentError(
-            f"select={item!r} is of type {type(item).__name__}; expected a role, a name pattern, a layer class, "
-            "a callable, or a list of these"
+            f"select={in_brief(item)} is of type {type(item).__name__}; expected a role, a name pattern, a layer "
+            "class, a callable, or a list of these"
         )
     if any(cls.__name__ in ("Module", "Layer") for cls in type(item).__mro__):
         label = type(item).__name__
@@ -119,10 +119,10 @@ def _asked(function: Callable[[Param], object], param: Param) -> bool:
     answer = function(param)
     if type(answer).__name__ not in ("bool", "bool_"):  # Python's, and NumPy's under its two names
         raise ArgumentError(
-            f"select={_label(function)} returned {answer!r} for {param.name}; it must return True or False"
+            f"select={_label(function)} returned {in_brief(answer)} for {param.name}; it must return True or False"
         )
     return bool(answer)
 
 
 def _label(item: object) -> str:
-    return str(getattr(item, "__name__", repr(item)))
+    return str(getattr(item, "__name__", in_brief(item)))

@@ -19,7 +19,7 @@ FOLDER = "runs"
 
 
 class NewPath(NamedTuple):
-    """The reserved `path`, and the one that was `wanted`; they differ where the wanted name was taken. Both absolute."""
+    """The reserved `path`, and the one that was `wanted`; two where the wanted name was taken. Both absolute."""
 
     path: Path
     wanted: Path
@@ -48,15 +48,59 @@ def new_path(to: str | os.PathLike[str] | None = None, script: str | None = None
     raise AssertionError("unreachable")
 
 
+def planned(to: str | os.PathLike[str] | None = None, script: str | None = None) -> Path:
+    """The absolute path that `new_path` would try first, once it is sure that a file can be made there.
+
+    Nothing is made that stays: neither the file nor its folders.
+
+    Raises: as `new_path`.
+    """
+    path = _wanted(to, script)
+    folder = path.parent
+    while not os.path.lexists(folder) and folder != folder.parent:
+        folder = folder.parent
+    with _or_refused(path):
+        with contextlib.suppress(FileNotFoundError):
+            os.lstat(path)  # a name that is too long is noticed here
+        tempfile.TemporaryFile(dir=folder).close()
+    return path
+
+
+def shown(path: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None) -> str:
+    """The path as one would type it: relative to `folder` (the current one) where that is shorter, with "/".
+
+    >>> shown(Path.cwd() / "runs" / "mine.norms")
+    'runs/mine.norms'
+    """
+    whole = Path(path).as_posix()
+    try:
+        near = Path(os.path.relpath(path, folder)).as_posix()
+    except (OSError, ValueError):  # the current folder is gone, or on another drive
+        return whole
+    return min(near, whole, key=len)
+
+
 def _wanted(to: str | os.PathLike[str] | None, script: str | None) -> Path:
     if to is None:
-        return default_name(script)
-    given = os.fspath(to)
-    path = Path(given).expanduser()
+        return _absolute(default_name(script))
+    given = os.fspath(to) if isinstance(to, str | os.PathLike) else to
+    example = f"{FOLDER}/mine{SUFFIX}"
+    if not isinstance(given, str):
+        raise ArgumentError(f"to={in_brief(to)}: expected the path of a file, such as {example!r}")
+    if not given.strip():
+        raise ArgumentError(f"to={given!r} is empty; give the name of a file, such as {example!r}, or leave it out")
+    path = Path(os.path.expanduser(given))
     if os.path.isdir(path) or given.endswith(("/", os.sep)) or not path.name:
-        example = path / f"mine{SUFFIX}"
-        raise FileError(f"to={given!r} is a directory; give the name of a file, such as {str(example)!r}")
-    return path if path.suffix.lower() == SUFFIX else path.with_name(path.name + SUFFIX)
+        inside = path / f"mine{SUFFIX}"
+        raise FileError(f"to={given!r} is a directory; give the name of a file, such as {str(inside)!r}")
+    return _absolute(path if path.suffix.lower() == SUFFIX else path.with_name(path.name + SUFFIX))
+
+
+def _absolute(path: Path) -> Path:
+    try:
+        return Path(os.path.abspath(path))
+    except OSError as error:  # the current folder is gone
+        raise FileError(f"{str(path)!r} leads nowhere ({_cause(error)}); give an absolute path by to=") from None
 
 
 def default_name(script: str | None = None) -> Path:
@@ -64,9 +108,9 @@ def default_name(script: str | None = None) -> Path:
     return Path(FOLDER, f"{script or script_name()}-{time.strftime('%Y%m%d-%H%M')}{SUFFIX}")
 
 
-def script_name() -> str:
-    """What the running program is called: the script's stem, "notebook", or "python" where there is no script."""
-    called = Path(sys.argv[0] if sys.argv else "")
+def script_name(given: str | None = None) -> str:
+    """What the program `given`, or the running one, is called: the script's stem, "notebook", or "python" for none."""
+    called = Path(given if given is not None else sys.argv[0] if sys.argv else "")
     if "ipykernel" in sys.modules or "ipykernel" in called.name:
         return "notebook"
     if called.name in ("", "-c", "-", "-m"):

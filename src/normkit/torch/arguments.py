@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 
-from normkit.errors import ArgumentError, ModelError
+from normkit.errors import ArgumentError, ModelError, in_brief
+
+DRIVERS = (torch.optim.lr_scheduler.LRScheduler, torch.amp.GradScaler)  # what is often given in its stead
 
 
 class Holder(torch.nn.Module):
@@ -19,8 +21,11 @@ Models = torch.nn.Module | Mapping[str, torch.nn.Module] | Sequence[torch.nn.Mod
 
 def sort_out(model: Any, optimizer: Any) -> tuple[torch.nn.Module | None, list[torch.optim.Optimizer]]:
     """The model (several joined under their names) and the list of optimizers, in whatever form they were given."""
-    if optimizer is None and _is_optimizer(model):
+    if optimizer is None and is_optimizer(model):
         model, optimizer = None, model
+    if is_optimizer(model) and isinstance(optimizer, torch.nn.Module):
+        given = f"model={type(model).__name__}, optimizer={type(optimizer).__name__}"
+        raise ArgumentError(f"{given}: the model comes first: nk.record(model, optimizer)")
     if model is None and optimizer is None:
         raise ArgumentError("record(): expected a model, an optimizer, or both, as in nk.record(model, optimizer)")
     whole = None if model is None else joined(model)
@@ -30,22 +35,33 @@ def sort_out(model: Any, optimizer: Any) -> tuple[torch.nn.Module | None, list[t
     return whole, optimizers
 
 
-def _is_optimizer(thing: Any) -> bool:
-    return hasattr(thing, "param_groups") and hasattr(thing, "step")
+def is_optimizer(thing: Any) -> bool:
+    """Has it what an optimizer has? Those of training libraries are wrapped, and no subclass of torch's."""
+    return not isinstance(thing, type) and hasattr(thing, "param_groups") and hasattr(thing, "step")
 
 
 def _optimizers(given: Any) -> list[torch.optim.Optimizer]:
-    if _is_optimizer(given):
+    if is_optimizer(given):
         return [_unwrapped(given)]
-    if isinstance(given, Mapping):
-        given = list(given.values())
-    if not isinstance(given, Iterable) or isinstance(given, str | torch.Tensor):
-        raise ArgumentError(f"optimizer={type(given).__name__}: expected a torch.optim optimizer or a list of them")
-    many = list(given)
+    many = list(given.values()) if isinstance(given, Mapping) else given
+    if not isinstance(many, Iterable) or isinstance(many, str | torch.Tensor | torch.nn.Module):
+        raise ArgumentError(_no_optimizer(given, type(given).__name__))
+    many = list(many)
     for one in many:
-        if not _is_optimizer(one):
-            raise ArgumentError(f"optimizer=[... {type(one).__name__} ...]: expected torch.optim optimizers only")
+        if not is_optimizer(one):
+            raise ArgumentError(_no_optimizer(one, f"[... {type(one).__name__} ...]"))
+    if not many:
+        raise ArgumentError(f"optimizer={in_brief(given)} is empty; give one, or leave it out and call rec.step()")
     return list(dict.fromkeys(_unwrapped(one) for one in many))
+
+
+def _no_optimizer(thing: Any, given: str) -> str:
+    """What to say of a thing that is no optimizer."""
+    if isinstance(thing, type):
+        return f"optimizer={thing.__name__} is a class; give an instance, such as {thing.__name__}(model.parameters())"
+    if isinstance(thing, DRIVERS):
+        return f"optimizer={given}: give the optimizer it drives, as in nk.record(model, optimizer)"
+    return f"optimizer={given}: expected a torch.optim optimizer or a list of them"
 
 
 def _unwrapped(optimizer: Any) -> torch.optim.Optimizer:
@@ -70,15 +86,27 @@ def joined(model: Any) -> torch.nn.Module:
         named = {str(number): module for number, module in enumerate(model)}
     else:
         named = {"": model}
+    if not named:
+        raise ArgumentError(f"model={in_brief(model)} is empty; give a torch.nn.Module, or several in a dict or list")
     for module in named.values():
         if not isinstance(module, torch.nn.Module):
-            raise ArgumentError(
-                f"model={type(module).__name__}: expected a torch.nn.Module, or several in a dict or list"
-            )
+            raise ArgumentError(_no_model(module))
     holder = Holder()
     for name, module in named.items():
-        holder.add_module(name.replace(".", "_"), module)
+        holder._modules[name.replace(".", "_") or "model"] = module  # add_module refuses names such as "half"
+    if len(holder._modules) < len(named):
+        raise ArgumentError(
+            f"model={{{', '.join(map(in_brief, named))}}}: two of these are one name; a dot becomes '_'"
+        )
     return holder
+
+
+def _no_model(thing: Any) -> str:
+    """What to say of a thing that is no module."""
+    if isinstance(thing, type):
+        return f"model={thing.__name__} is a class; give an instance, such as {thing.__name__}(...)"
+    given = "None" if thing is None else type(thing).__name__
+    return f"model={given}: expected a torch.nn.Module, or several in a dict or list"
 
 
 def _check_overlap(model: torch.nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:

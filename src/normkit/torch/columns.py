@@ -54,9 +54,9 @@ class Columns:
         """Take the gradients' sums and the copy that the update needs. With a closure, gradients come in the step."""
         self._sampled, self._graded = [], "grad" in what and not closure
         weights = self.weights()
-        copies = self._room(weights) if "update" in what or ("grad" in what and closure) else None
+        copies = self._room(weights) if "update" in what else None
         if self._graded:
-            self._sampled.append(self._gradients(weights, copies, scale))
+            self._sampled.append(self._gradients(weights if copies else None, copies, scale))
         elif copies is not None:
             for weight, copy in zip(weights, copies, strict=True):
                 copy.copy_(weight)
@@ -65,7 +65,7 @@ class Columns:
         """What the step did: sums of the weights and of the update, and of the gradients if not taken before."""
         weights = self.weights()
         if "grad" in what and not self._graded:
-            self._sampled.append(self._gradients(self._copies or weights, None, None))
+            self._sampled.append(self._gradients(self._copies if "update" in what else None, None, None))
         if "update" in what and self._copies is not None:
             late = ops.step_sums(weights, self._copies, cache=self._steps_cache)
             self._sampled.append(Piece(late, self.index, ("weight", "update")))
@@ -73,9 +73,13 @@ class Columns:
             self._sampled.append(self.measure())
         return self._sampled
 
-    def _gradients(self, weights: list[torch.Tensor], copies: list[torch.Tensor] | None, scale: Any) -> Piece:
+    def _gradients(self, weights: list[torch.Tensor] | None, copies: list[torch.Tensor] | None, scale: Any) -> Piece:
+        """Sums of the gradients, with <w, g> where the weights are given: that reads as many bytes again."""
         grads = [None if item.tensor is None else item.tensor.grad for item in self.located]
-        late = ops.grad_sums(grads, weights, copies, cache=self._grads_cache)
+        if weights is None:
+            late = ops.sums(grads, cache=self._grads_cache)
+        else:
+            late = ops.grad_sums(grads, weights, copies, cache=self._grads_cache)
         return Piece(late, self.index, ("grad",), unscale=None if scale is None else Fetched(scale))
 
     def _room(self, weights: list[torch.Tensor]) -> list[torch.Tensor]:

@@ -31,7 +31,7 @@ def record(
     every chosen tensor w, the sums (`types.SUMS`) of
 
         weight   w_t, just after step t (t = 0: before training)
-        grad     g_t as the step used it: clipped, unscaled; `dot` is <w_{t-1}, g_t>
+        grad     g_t as the step used it: clipped, unscaled; `dot` is <w_{t-1}, g_t>, where updates are recorded too
         update   w_t - w_{t-1}, taken in float64; `dot` is <w_{t-1}, w_t - w_{t-1}>
 
     model      a module, several ({"G": g, "D": d} or a list), or none when the optimizer is given alone
@@ -40,7 +40,7 @@ def record(
     every      "auto" (each of the first 100 steps, then every 10, stretched to stay under `overhead`), a number of
                steps, an `Every`, or a function of the step. Step 0 and the last step are there in any case.
     select     which tensors (docs: select); default: everything trainable
-    what       quantities; gradients and updates need one copy of the weights
+    what       quantities; updates need one copy of the weights
     overhead   what "auto" may cost, as a share of the training time
     quiet      say nothing at start and end
 
