@@ -240,8 +240,8 @@ MISTAKES: list[Row] = [
     (
         "steps that the gradient scaler skipped are counted",
         "src/normkit/torch/recorder.py",
-        "fate = self._fate(found)\n",
-        "fate = self._fate(None)\n",
+        "fate = self._fate(found, wanted=measured)",
+        "fate = self._fate(None)",
         (f"{RECORD}::test_a_step_skipped_on_the_device_is_dropped_later",),
     ),
     (
@@ -270,7 +270,7 @@ MISTAKES: list[Row] = [
         "src/normkit/torch/recorder.py",
         "                else:\n                    self._stale = True\n",
         "                else:\n                    self.steps += 1\n                    self._stale = True\n",
-        (f"{LOOPS}::test_several_optimizers_the_first_counts",),
+        ("tests/torch_door/test_record_rounds.py::test_several_optimizers_the_first_counts",),
     ),
     (
         "an interval counted from the wrong step",
@@ -287,10 +287,17 @@ MISTAKES: list[Row] = [
         (SCHEDULE,),
     ),
     (
+        "a follower's step filed under the next round",
+        "src/normkit/torch/recorder.py",
+        "number > 0 and self.steps > 0)",
+        "False)",
+        ("tests/torch_door/test_record_rounds.py",),
+    ),
+    (
         "scalars stored with the step before",
         "src/normkit/recording/recorder.py",
-        "if newest is None or newest.step != self.steps or self._writer is None:",
-        "if newest is None or self._writer is None:",
+        "if self._newest is not None and self._newest.step == self.steps:\n            with",
+        "if self._newest is not None:\n            with",
         (f"{RECORD}::test_log_goes_with_the_step_just_made",),
     ),
     # --- files and findings -------------------------------------------------------------------------------------------

@@ -44,11 +44,11 @@ recorded: each of the first 10 steps, then every 20 steps (auto)
  bn1.weight   scale  16         3.505     3.540  +1.0 %   2.2e-4 ▁▁▁▁▁▁▁▁▁▁▁▁
  conv2.weight kernel 32x16x3x3  67.74     68.42  +1.0 %   2.2e-4 ▁▁▁▁▁▁▁▁▁▁▁▁
  bn2.weight   scale  32         4.583     4.629  +1.0 %   2.2e-4 ▁▁▁▁▁▁▁▁▁▁▁▁
- bn2.bias     bias   32             0     5.455  from 0   5.4e-2 ▁▂▂▃▄▄▅▅▆▇▇█
- fc1.weight   kernel 64x512     181.2     266.5 +47.1 %   7.9e-3 ▁▂▂▃▄▄▅▅▆▇▇█
+ bn2.bias     bias   32             0     5.455  from 0   4.4e-2 ▁▂▂▃▄▄▅▅▆▇▇█
+ fc1.weight   kernel 64x512     181.2     266.5 +47.1 %   8.1e-3 ▁▂▂▃▄▄▅▅▆▇▇█
  fc1.bias     bias   64         7.647     7.723  +1.0 %   2.2e-4 ▁▁▁▁▁▁▁▁▁▁▁▁
- fc2.weight   kernel 10x64      26.14     15.68 -40.0 %   1.0e-2 █▇▇▆▅▅▄▄▃▂▂▁
- ... 4 more biases (--all)          trend: 12 slices of steps; full height 25 % or more"""
+ fc2.weight   kernel 10x64      26.14     15.68 -40.0 %   1.1e-2 █▇▇▆▅▅▄▄▃▂▂▁
+ ... 4 more biases (--all)   trend: 12 slices of steps; full height 25 % or more"""
 
 
 def test_show_of_a_small_net_in_80_columns():

@@ -69,7 +69,7 @@ def command(to: str | None, every: int | str, quiet: bool, script: str, argument
 
 def recorded(script: Script, *, to: str | None, every: int | str, quiet: bool) -> Outcome:
     """Run the script with every optimizer watched. Raises: ArgumentError, before it, for a `to` that cannot be made."""
-    path, here, owner = place(to, script), Path.cwd(), os.getpid()
+    path, here, owner = place(to, script), Path.cwd(), os.getpid()  # before the script moves elsewhere
     watch = Watch(to=path, every=every, quiet=quiet)
     outcome = script.run()
     if os.getpid() == owner:  # a child that the script forked comes by here as well
@@ -80,13 +80,12 @@ def recorded(script: Script, *, to: str | None, every: int | str, quiet: bool) -
     return outcome
 
 
-def place(to: str | None, script: Script) -> Path | None:
-    """The file asked for, wherever the script may go; None where the recorder is to name it."""
+def place(to: str | None, script: Script) -> Path:
+    """The file to record into. Raises: ArgumentError in the words of the command line."""
     try:
-        path = planned(to, script_name(script.called))
+        return planned(to, script_name(script.called))
     except NormkitError as error:
         raise ArgumentError(str(error).replace("to=", "--to=")) from None
-    return None if to is None else path
 
 
 def farewell(path: Path | None, outcome: Outcome, refused: str | None, here: Path) -> str:

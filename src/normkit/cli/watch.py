@@ -24,7 +24,7 @@ class Session(Protocol):
 class Watch:
     """Every door whose framework the script imports; `close` gives the first recording made, or None."""
 
-    def __init__(self, *, to: Path | None, every: int | str, quiet: bool) -> None:
+    def __init__(self, *, to: Path, every: int | str, quiet: bool) -> None:
         self._sessions: list[Session] = []
         for framework, module in DOORS.items():
             when_imported(framework, lambda module=module: self._arm(module, to, every, quiet))  # type: ignore[misc]
@@ -38,5 +38,5 @@ class Watch:
         paths = [session.close(end) for session in self._sessions]
         return next((path for path in paths if path is not None), None)
 
-    def _arm(self, module: str, to: Path | None, every: int | str, quiet: bool) -> None:
+    def _arm(self, module: str, to: Path, every: int | str, quiet: bool) -> None:
         self._sessions.append(import_module(module).arm(to=to, every=every, quiet=quiet))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from normkit.errors import ArgumentError
+from normkit.errors import ArgumentError, in_brief
 from normkit.types import QUANTITIES
 
 
@@ -21,8 +21,8 @@ def plain_scalar(name: str, value: Any) -> float:
 
 def check_what(what: Sequence[str]) -> tuple[str, ...]:
     """The quantities named, in the house's order; the weight is always among them."""
-    asked = (what,) if isinstance(what, str) else tuple(what)
+    asked = (what,) if isinstance(what, str) or not isinstance(what, Iterable) else tuple(what)
     for name in asked:
         if name not in QUANTITIES:
-            raise ArgumentError(f"what={name!r}: expected some of {', '.join(QUANTITIES)}")
+            raise ArgumentError(f"what={in_brief(name)}: expected some of {', '.join(QUANTITIES)}")
     return tuple(name for name in QUANTITIES if name in asked or name == "weight")

@@ -20,7 +20,7 @@ from normkit.recording.about import common_meta, now, warn_once
 from normkit.recording.checks import check_what, plain_scalar
 from normkit.recording.packet import Packet
 from normkit.recording.schedule import Schedule
-from normkit.store.paths import default_name, new_path
+from normkit.store.paths import new_path, shown
 from normkit.store.writer import Writer
 from normkit.types import Finding, Param, When
 
@@ -45,7 +45,6 @@ class Recorder:
         overhead: float,
         what: Sequence[str],
         quiet: bool,
-        folder: Path | None = None,
         enabled: bool = True,
     ) -> None:
         self.schedule = Schedule(every, overhead=overhead)
@@ -66,11 +65,9 @@ class Recorder:
         self._logged: tuple[int, dict[str, Any]] = (-1, {})
         self._pid = os.getpid()
         if enabled:
-            if folder is not None:
-                to = folder / (default_name() if to is None else to)
             self.path, wanted = new_path(to)
             if self.path != wanted:
-                self._say(f"{wanted} exists and is kept; recording to {self.path}")
+                self._say(f"{shown(wanted)} exists and is kept; recording to {shown(self.path)}")
 
     def __enter__(self) -> Self:
         return self
@@ -146,7 +143,7 @@ class Recorder:
             self.findings = diagnose.findings(load(writer.path))
             writer.findings(self.findings)
         except Exception as error:
-            self._say(f"no findings for {self.path} ({type(error).__name__}: {error}); the records are there")
+            self._say(f"no findings ({type(error).__name__}: {error}); the records are there")
         writer.close()
         if writer.error:
             self.broken = self.broken or writer.error
@@ -160,7 +157,7 @@ class Recorder:
         self._writer = Writer(self.path, {**common_meta(), "what": list(self.what), **meta})
         self._set_params(params)
         atexit.register(_close_at_exit, weakref.ref(self))
-        self._say(f"recording {self.tensors} tensors to {self.path} ({self.schedule.text()})")
+        self._say(f"recording {self.tensors} tensors to {shown(self.path)} ({self.schedule.text()})")
 
     def _set_params(self, params: Sequence[Param]) -> None:
         if self._writer is not None:
@@ -234,7 +231,7 @@ class Recorder:
                 writer.close()
         warn_once(
             f"normkit stopped recording at step {self.steps} ({self.broken}); training goes on, "
-            f"and {self.path} keeps the records made so far"
+            f"and {shown(self.path or '')} keeps the records made so far"
         )
 
     def _final_meta(self, end: str) -> dict[str, Any]:
@@ -256,7 +253,8 @@ class Recorder:
     def summary(self) -> str:
         """The line said at the end: how much was recorded, and where."""
         steps = max(self.records - 1, 0)  # step 0 is a record, and no step
-        line = f"recorded {steps} of {self.steps} steps x {self.tensors} tensors in {self.path}"
+        where = "no file" if self.path is None else shown(self.path)
+        line = f"recorded {steps} of {self.steps} steps x {self.tensors} tensors in {where}"
         if self.schedule.passed_over:
             line += f" (stretched to stay under {100 * self.schedule.overhead:g} % of the time)"
         return line if self.broken is None else f"{line}; stopped early: {self.broken}"

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from normkit.errors import ArgumentError
+from normkit.errors import ArgumentError, in_brief
 from normkit.types import Every, When
 
 AUTO = Every(10, first=100)
@@ -35,7 +35,7 @@ class Schedule:
             self.asked = every  # type: ignore[assignment]  # _rule lets nothing else pass
         if isinstance(overhead, bool) or not isinstance(overhead, int | float) or not 0 < overhead <= 1:
             raise ArgumentError(
-                f"overhead={overhead!r}: expected a share of the training time above 0, up to 1 (0.01 is 1 %)"
+                f"overhead={in_brief(overhead)}: expected a share of the training time above 0, up to 1 (0.01 is 1 %)"
             )
         self.overhead = float(overhead)
         self.passed_over = 0
@@ -119,6 +119,6 @@ def _rule(every: Any) -> Every | None:
     if callable(every) and not isinstance(every, type):
         return None
     raise ArgumentError(
-        f"every={every!r}: expected a number of optimizer steps of at least 1, 'auto', an Every such as "
+        f"every={in_brief(every)}: expected a number of optimizer steps of at least 1, 'auto', an Every such as "
         "Every(epochs=1), or a function of the step"
     )

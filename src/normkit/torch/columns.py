@@ -111,9 +111,9 @@ def check_readable(located: Sequence[Located]) -> None:
     for item in located:
         if item.tensor is not None:
             try:
-                refuse_unreadable(item.tensor)
+                refuse_unreadable(item.tensor, item.param.name)
             except ArgumentError as error:
-                raise ModelError(f"{item.param.name} cannot be recorded: {error}") from None
+                raise ModelError(str(error)) from None
 
 
 def warm_up(located: Sequence[Located]) -> None:

@@ -64,13 +64,10 @@ def begin(
     what: Sequence[str] = QUANTITIES,
     overhead: float = 0.01,
     quiet: bool = False,
-    folder: Path | None = None,
 ) -> TorchRecorder:
-    """A recorder at work, for arguments that `record` has sorted out. `to` is relative to `folder`."""
+    """A recorder at work, for arguments that `record` has sorted out."""
     enabled = rank() == 0
-    recorder = TorchRecorder(
-        to=to, every=every, overhead=overhead, what=what, quiet=quiet, folder=folder, enabled=enabled
-    )
+    recorder = TorchRecorder(to=to, every=every, overhead=overhead, what=what, quiet=quiet, enabled=enabled)
     try:
         recorder._start(model, list(optimizers), select)
     except BaseException:

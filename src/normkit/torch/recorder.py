@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 
 from normkit.errors import ArgumentError, StateError
+from normkit.ops.announce import quietly
 from normkit.recording.checks import plain_scalar
 from normkit.recording.packet import Packet
 from normkit.recording.recorder import Recorder
@@ -67,7 +69,8 @@ class TorchRecorder(Recorder):
             return
         self._build()
         check_readable(self._located)
-        warm_up(self._located)
+        with quietly() if self._quiet else nullcontext():
+            warm_up(self._located)
         self._open(self._params, self._meta())
         for number, optimizer in enumerate(optimizers):
             RECORDED.add(optimizer)

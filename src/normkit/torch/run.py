@@ -29,7 +29,7 @@ def nobody() -> None:
     """The recorder of an optimizer that is not recorded."""
 
 
-def arm(*, to: str | Path | None = None, every: When = "auto", quiet: bool = False) -> Session:
+def arm(*, to: Path, every: When = "auto", quiet: bool = False) -> Session:
     """From now on the first step of any optimizer starts a recording; `close` the result at the end."""
     return Session(to=to, every=every, quiet=quiet)
 
@@ -46,10 +46,9 @@ class Session:
     refused  why an optimizer was not recorded, or None
     """
 
-    def __init__(self, *, to: str | Path | None, every: When, quiet: bool = False) -> None:
+    def __init__(self, *, to: Path, every: When, quiet: bool) -> None:
         self.paths: list[Path] = []
         self.refused: str | None = None
-        self._folder = Path.cwd()  # where the script was started, wherever it goes
         self._to, self._every, self._quiet = to, every, quiet
         self._recorders: list[weakref.ref[TorchRecorder]] = []
         self._owner: Owners = weakref.WeakKeyDictionary()
@@ -93,8 +92,7 @@ class Session:
             gc.collect()  # those of a model that is gone must not come back
             others = [found for found in alive(torch.optim.Optimizer) if found is not first]
             optimizers += [found for found in others if found not in self._owner and found not in RECORDED]
-        given: dict[str, Any] = {"to": self._to, "folder": self._folder, "every": self._every, "quiet": self._quiet}
-        recorder = begin(models_of(optimizers), optimizers, **given)
+        recorder = begin(models_of(optimizers), optimizers, to=self._to, every=self._every, quiet=self._quiet)
         self.paths += [recorder.path] if recorder.path else []
         self._recorders.append(weakref.ref(recorder))
         self._owner.update(dict.fromkeys(optimizers, weakref.ref(recorder)))
