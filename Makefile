@@ -34,10 +34,10 @@ demo: $(VENV)/demo  ## train a small network on real images and look at its weig
 	@$(BIN)/normkit show
 
 test: $(VENV)/dev  ## run every test but the slow ones
-	@$(BIN)/python -m pytest -q -m "not slow"
+	@$(BIN)/python -m pytest -q --no-skips -m "not slow"
 
 test-slow: $(VENV)/dev  ## big arrays, seeded mistakes, each benchmark once at a tiny size
-	@$(BIN)/python -m pytest -q -m slow
+	@$(BIN)/python -m pytest -q --no-skips -m slow
 	@$(BIN)/python tools/mutants.py
 
 check: format lint types test docs  ## what must be green before a commit
@@ -54,7 +54,13 @@ types: $(VENV)/dev  ## mypy, strict on src
 docs: $(VENV)/dev  ## build the pages; a warning is an error
 	@$(BIN)/python -m sphinx -W -q -b html docs docs/_build/html && echo "docs: docs/_build/html/index.html"
 
-bench: $(VENV)/dev  ## ratios against peers, measured in one run (minutes)
+$(VENV)/bench: $(VENV)/dev
+	@echo "installing the peers to measure against into $(VENV) (once)"
+	@$(PIP) --group bench
+	@$(BIN)/python -m pip --disable-pip-version-check install -q --no-deps mosaicml
+	@touch $@
+
+bench: $(VENV)/bench  ## ratios against peers, measured in one run (minutes)
 	@for script in kernel record store; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 fix: $(VENV)/dev  ## format and mend what ruff can mend

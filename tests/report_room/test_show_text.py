@@ -38,7 +38,7 @@ recorded: each of the first 10 steps, then every 20 steps (auto)
  ! conv1.bias, conv2.bias have no effect: rms gradient of conv1.bias 1e-8
    (conv1.weight: 0.0061).
      A bias before BatchNorm cancels. Use Conv2d(..., bias=False). (Ioffe &
-     Szegedy 2015, section 3.2)                                          theorem
+     Szegedy 2015, arXiv:1502.03167)                                     theorem
  tensor       role   shape     l2 first -> last  change upd/step trend
  conv1.weight kernel 16x1x3x3   11.52     11.37  -1.3 %   2.8e-4 ▁▁▁▁▁▁▁▁▁▁▁▁
  bn1.weight   scale  16         3.505     3.540  +1.0 %   2.2e-4 ▁▁▁▁▁▁▁▁▁▁▁▁

@@ -98,5 +98,5 @@ def _remedy(columns: Columns, bias: int, kernel: int) -> tuple[str, str]:
     normalizer = next((param.layer for param in columns.params if NORMALIZERS.search(param.layer)), None)
     if normalizer:
         name = re.sub(r"\d*d?$", "", normalizer) if normalizer[-1] == "d" else normalizer
-        return f"A bias before {name} cancels. {use}", "Ioffe & Szegedy 2015, section 3.2"
+        return f"A bias before {name} cancels. {use}", "Ioffe & Szegedy 2015, arXiv:1502.03167"
     return f"Something after the layer takes it out again, as a normalization does. {use}", ""
