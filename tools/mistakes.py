@@ -327,7 +327,7 @@ MISTAKES: list[Row] = [
         "src/normkit/diagnose/effect.py",
         "(sizes[usable, bias] < limit[usable]).all()",
         "(sizes[usable, bias] < limit[usable]).any()",
-        ("tests/diagnose_room/test_findings.py",),
+        ("tests/diagnose_room/test_no_effect.py",),
     ),
     (
         "a frozen tensor blamed for standing still",
