@@ -12,7 +12,7 @@ import click
 from normkit.cli.script import Interrupted
 from normkit.errors import FileError, NormkitError
 
-COMMANDS = ("run", "show")
+COMMANDS = ("run", "show", "export", "compare")
 USAGE, UNREADABLE, PIPE = 2, 3, 141
 
 

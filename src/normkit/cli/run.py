@@ -1,4 +1,4 @@
-"""`normkit run`: a script as Python would run it, recorded."""
+"""`normkit run`: a script or a module as Python would run it, recorded."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pathlib import Path
 
 import click
 
+from normkit.cli.module import Module
 from normkit.cli.outlet import put
-from normkit.cli.script import Interrupted, Outcome, Script, prepare
+from normkit.cli.script import Interrupted, Outcome, Program, prepare
 from normkit.cli.watch import Watch
 from normkit.errors import ArgumentError, NormkitError
 from normkit.store.paths import FOLDER, planned, script_name, shown
@@ -53,21 +54,25 @@ class Run(click.Command):
     help="Record each N-th optimizer step. Default: auto, the first 100 and then every 10th, under 1 % of the time.",
 )
 @click.option("--quiet", is_flag=True, help="Say nothing but errors.")
+@click.option("-m", "as_module", is_flag=True, help="SCRIPT is the name of a module or package, as for python -m.")
 @click.argument("script", metavar="SCRIPT")
 @click.argument("arguments", nargs=-1, metavar="[ARGUMENTS]...", type=click.UNPROCESSED)
-def command(to: str | None, every: int | str, quiet: bool, script: str, arguments: tuple[str, ...]) -> None:
+def command(
+    *, to: str | None, every: int | str, quiet: bool, as_module: bool, script: str, arguments: tuple[str, ...]
+) -> None:
     """Run a training script and record its weight norms.
 
     The script needs no change: any PyTorch optimizer is noticed. What stands behind SCRIPT is the script's own;
     options of normkit stand before it. The exit code is the script's; what normkit says goes to stderr.
     """
-    outcome = recorded(prepare(script, arguments), to=to, every=every, quiet=quiet)
+    program = Module(script, arguments) if as_module else prepare(script, arguments)
+    outcome = recorded(program, to=to, every=every, quiet=quiet)
     if outcome.interrupted:
         raise Interrupted
     sys.exit(outcome.code)
 
 
-def recorded(script: Script, *, to: str | None, every: int | str, quiet: bool) -> Outcome:
+def recorded(script: Program, *, to: str | None, every: int | str, quiet: bool) -> Outcome:
     """Run the script with every optimizer watched. Raises: ArgumentError, before it, for a `to` that cannot be made."""
     path, here, owner = place(to, script), Path.cwd(), os.getpid()  # before the script moves elsewhere
     watch = Watch(to=path, every=every, quiet=quiet)
@@ -80,7 +85,7 @@ def recorded(script: Script, *, to: str | None, every: int | str, quiet: bool) -
     return outcome
 
 
-def place(to: str | None, script: Script) -> Path:
+def place(to: str | None, script: Program) -> Path:
     """The file to record into. Raises: ArgumentError in the words of the command line."""
     try:
         return planned(to, script_name(script.called))

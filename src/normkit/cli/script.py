@@ -1,19 +1,21 @@
-"""A Python script run inside this process as `python script.py` would run it."""
+"""A Python program run inside this process: a script as `python script.py` would run it."""
 
 from __future__ import annotations
 
 import builtins
 import os
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import CodeType, ModuleType, TracebackType
 
 from normkit.errors import ArgumentError
 
 FAILED, INTERRUPTED = 1, 130
+ROOM = os.path.dirname(os.path.abspath(__file__))
 
 
 class Interrupted(SystemExit):
@@ -36,8 +38,48 @@ class Outcome:
         return self.end == "interrupted"
 
 
+class NoProgramError(ArgumentError):
+    """There is nothing to run: not an error of the program, which never began."""
+
+
+class Program(ABC):
+    """What can be run as `__main__`; `called` gives the recording its name."""
+
+    called: str
+
+    def run(self) -> Outcome:
+        """Run it as `__main__`; an error is shown with the script's own frames, as Python shows it.
+
+        The module stays `__main__` afterwards: exit handlers, threads and pickles of the script still need it.
+        """
+        try:
+            code, main = self._loaded()
+            exec(code, main.__dict__)
+        except NoProgramError:
+            raise
+        except SystemExit as stop:
+            return _exit(stop)
+        except KeyboardInterrupt as error:
+            self._show(error)
+            return Outcome(INTERRUPTED, "interrupted")
+        except BaseException as error:
+            self._show(error)
+            return Outcome(FAILED, f"error: {type(error).__name__}")
+        return Outcome(0)
+
+    @abstractmethod
+    def _loaded(self) -> tuple[CodeType, ModuleType]:
+        """The compiled program and the module it runs in. Raises: NoProgramError, or what compiling raises."""
+
+    def _show(self, error: BaseException) -> None:
+        """Through the script's own excepthook if it set one."""
+        frames = _own_frames(error.__traceback__)
+        _flush()
+        sys.excepthook(type(error), error.with_traceback(frames), frames)
+
+
 @dataclass(frozen=True)
-class Script:
+class Script(Program):
     """A readable script, the name it was called by, and the arguments behind it."""
 
     called: str
@@ -48,24 +90,9 @@ class Script:
     def file(self) -> str:
         return os.path.abspath(self.called)
 
-    def run(self) -> Outcome:
-        """Run it as `__main__`; an error is shown with the script's own frames, as Python shows it.
-
-        The module stays `__main__` afterwards: exit handlers, threads and pickles of the script still need it.
-        """
+    def _loaded(self) -> tuple[CodeType, ModuleType]:
         main = self._become_main()
-        try:
-            code = SourceFileLoader("__main__", self.file).source_to_code(self.source, self.file)
-            exec(code, main.__dict__)
-        except SystemExit as stop:
-            return _exit(stop)
-        except KeyboardInterrupt as error:
-            self._show(error)
-            return Outcome(INTERRUPTED, "interrupted")
-        except BaseException as error:
-            self._show(error)
-            return Outcome(FAILED, f"error: {type(error).__name__}")
-        return Outcome(0)
+        return SourceFileLoader("__main__", self.file).source_to_code(self.source, self.file), main
 
     def _become_main(self) -> ModuleType:
         """What Python sets up before it runs a script: the module, the arguments, the folder to import from."""
@@ -84,17 +111,17 @@ class Script:
             sys.path[0] = os.path.dirname(os.path.realpath(self.file))
         return main
 
-    def _show(self, error: BaseException) -> None:
-        """Through the script's own excepthook if it set one."""
-        frames = self._own_frames(error.__traceback__)
-        _flush()
-        sys.excepthook(type(error), error.with_traceback(frames), frames)
 
-    def _own_frames(self, frames: TracebackType | None) -> TracebackType | None:
-        """The traceback from the script's first frame on; none where it did not even compile."""
-        while frames is not None and frames.tb_frame.f_code.co_filename != self.file:
-            frames = frames.tb_next
-        return frames
+def _own_frames(frames: TracebackType | None) -> TracebackType | None:
+    """The traceback from the program's first frame on; none where it did not even compile."""
+    while frames is not None and _before_it(frames.tb_frame.f_code.co_filename):
+        frames = frames.tb_next
+    return frames
+
+
+def _before_it(file: str) -> bool:
+    """Is it a frame of ours, or of Python's own machinery that finds and compiles a program?"""
+    return file.startswith("<frozen ") or os.path.dirname(file) == ROOM
 
 
 def prepare(called: str, arguments: Sequence[str]) -> Script:

@@ -34,8 +34,8 @@ def to_json(recording: Run, *, select: Collection[str] | None = None) -> dict[st
         "meta": _plain(dict(columns.meta)),
         "total": {
             "weights": sum(columns.params[n].count for n in total_members(columns)),
-            "l2_first": _number(first),
-            "l2_last": _number(last),
+            "l2_first": number(first),
+            "l2_last": number(last),
         },
         "findings": [_finding(finding) for finding in recording.findings()],
         "tensors": [
@@ -73,20 +73,21 @@ def _tensor(columns: Columns, n: int) -> dict[str, Any]:
         "part": param.part,
         "first": _norms(columns, n, int(known[0])) if known.size else None,
         "last": _norms(columns, n, int(known[-1])) if known.size else None,
-        "change": _number(one.change),
-        "update_per_step": _number(one.step),
-        "trend": [None if mean is None else _number(mean) for mean in slices(columns.steps, one.lengths, one.there)],
+        "change": number(one.change),
+        "update_per_step": number(one.step),
+        "trend": [None if mean is None else number(mean) for mean in slices(columns.steps, one.lengths, one.there)],
     }
 
 
 def _norms(columns: Columns, n: int, record: int) -> dict[str, Any]:
     return {
         "step": int(columns.steps[record]),
-        **{kind: _number(float(columns.matrix(kind)[record, n])) for kind in KINDS},
+        **{kind: number(float(columns.matrix(kind)[record, n])) for kind in KINDS},
     }
 
 
-def _number(value: float) -> float | int | None:
+def number(value: float) -> float | None:
+    """`value`, None where JSON has no word for it."""
     return float(value) if math.isfinite(value) else None
 
 
@@ -98,4 +99,4 @@ def _plain(value: Any) -> Any:
         return [_plain(inner) for inner in value]
     if isinstance(value, bool | str) or value is None or isinstance(value, int):
         return value
-    return _number(value) if isinstance(value, float) else str(value)
+    return number(value) if isinstance(value, float) else str(value)

@@ -10,6 +10,7 @@ from normkit.report import digits
 from normkit.report.look import Look, printable
 from normkit.report.rows import Row
 from normkit.report.trend import sparkline
+from normkit.types import Param
 
 LEAST_NAME = 30  # below that, a column goes before the names are cut further
 EXPENDABLE = ("role", "shape", "upd/step", "trend")  # the first goes first
@@ -34,21 +35,26 @@ class Column:
 
 
 def table(columns: Columns, rows: Sequence[Row], look: Look) -> list[str]:
-    """Title and rows, each at most `look.width` wide.
+    """Title and rows, each at most `look.width` wide."""
+    return laid_out([row.name for row in rows], _columns(columns, rows, look), look, EXPENDABLE)
 
-    Where they do not fit, columns move closer, then some are left out, and at last the names are cut.
+
+def laid_out(called: Sequence[str], rest: list[Column], look: Look, expendable: Sequence[str]) -> list[str]:
+    """Title and rows: what each tensor is `called`, and the `rest` beside it.
+
+    Where they do not fit, columns move closer, then the `expendable` are left out, and at last the names are cut.
     """
-    names = [printable(row.name) for row in rows]
+    names = [printable(name) for name in called]
     least = min(max(map(len, names), default=0), LEAST_NAME)
-    rest, gap, room = _fitting(_columns(columns, rows, look), look.width - 1, least)
+    rest, gap, room = _fitting(rest, look.width - 1, least, expendable)
     parts = [Column("tensor", tuple(cut(names, max(room, 8), look)), left=True), *rest]
-    lines = [" " + (" " * gap).join(part.line(n) for part in parts).rstrip() for n in range(-1, len(rows))]
+    lines = [" " + (" " * gap).join(part.line(n) for part in parts).rstrip() for n in range(-1, len(names))]
     return [look.paint(lines[0], "faint"), *lines[1:]]
 
 
-def _fitting(rest: list[Column], width: int, least: int) -> tuple[list[Column], int, int]:
+def _fitting(rest: list[Column], width: int, least: int, expendable: Sequence[str]) -> tuple[list[Column], int, int]:
     """Columns beside the name, the gap between them, and the room that is left for names."""
-    going = list(EXPENDABLE)
+    going = list(expendable)
     while True:
         for gap in (2, 1):
             room = width - sum(column.width + gap for column in rest)
@@ -62,7 +68,7 @@ def _fitting(rest: list[Column], width: int, least: int) -> tuple[list[Column], 
 
 def _columns(columns: Columns, rows: Sequence[Row], look: Look) -> list[Column]:
     return [
-        Column("role", tuple(_role(row) for row in rows), left=True),
+        Column("role", tuple(role(row.params[0]) for row in rows), left=True),
         Column("shape", tuple(digits.extent([param.shape for param in row.params]) for row in rows), left=True),
         Column("l2 first -> last", _lengths(rows)),
         Column("change", tuple(row.course for row in rows)),
@@ -77,9 +83,9 @@ def _lengths(rows: Sequence[Row]) -> tuple[str, ...]:
     return tuple(f"{a:>{first}}  {b:>{max(last, 8)}}" for a, b in pairs)
 
 
-def _role(row: Row) -> str:
-    part = row.params[0].part
-    return row.params[0].role if part not in ("g", "v") else f"part {part}"
+def role(param: Param) -> str:
+    """The role; of the parts of a normalized weight, which part."""
+    return param.role if param.part not in ("g", "v") else f"part {param.part}"
 
 
 def cut(names: Sequence[str], width: int, look: Look) -> list[str]:
