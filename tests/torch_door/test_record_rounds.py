@@ -69,6 +69,19 @@ def test_one_round_is_one_record_whatever_the_order(file, counts_first, every):
     assert set(run.scalar("optimizer1.lr")[1 : len(steps) + 1]) == {0.05}
 
 
+def test_the_last_record_has_the_rate_of_the_last_step(file):
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+    with nk.record(model, optimizer, to=file, every=3, quiet=True) as rec:
+        for step in range(5):
+            one_step(model, optimizer, step)
+            scheduler.step()
+    run = normkit.load(rec.path)
+    assert list(run.steps) == [0, 3, 5]
+    assert_close(run.scalar("lr")[1:], [0.5**2, 0.5**4])
+
+
 def test_a_group_that_once_differed_keeps_its_rate(file):
     model = net()
     groups = [{"params": model[0].parameters()}, {"params": model[2].parameters(), "lr": 0.2}]

@@ -37,13 +37,23 @@ def rates(optimizers: Sequence[torch.optim.Optimizer], before: Mapping[str, Any]
     """
     named: dict[str, Any] = {}
     for number, optimizer in enumerate(optimizers):
-        prefix = f"optimizer{number}." if number else ""
-        all_rates = [group.get("lr") for group in optimizer.param_groups]
-        for i, rate in enumerate(all_rates):
-            name = f"{prefix}lr.{i}" if i else f"{prefix}lr"
-            if rate is not None and (i == 0 or name in before or not _same(rate, all_rates[0])):
-                named[name] = rate
+        named |= named_rates(group_rates(optimizer), before, f"optimizer{number}." if number else "")
     return named
+
+
+def group_rates(optimizer: torch.optim.Optimizer) -> list[Any]:
+    """The learning rate of each group, as it stands there."""
+    return [group.get("lr") for group in optimizer.param_groups]
+
+
+def named_rates(every: Sequence[Any], before: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The rates of one optimizer's groups under their names."""
+    names = [f"{prefix}lr.{i}" if i else f"{prefix}lr" for i in range(len(every))]
+    return {
+        name: rate
+        for name, rate in zip(names, every, strict=True)
+        if rate is not None and (name == names[0] or name in before or not _same(rate, every[0]))
+    }
 
 
 def _same(a: Any, b: Any) -> bool:

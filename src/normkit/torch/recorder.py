@@ -17,7 +17,7 @@ from normkit.recording.packet import Packet
 from normkit.recording.recorder import Recorder
 from normkit.select import select as select_params
 from normkit.torch.columns import Columns, check_readable, split, warm_up
-from normkit.torch.describe import capturing, described, rates, untraced
+from normkit.torch.describe import capturing, described, group_rates, named_rates, rates, untraced
 from normkit.torch.late import Fetched, path_of_sums
 from normkit.torch.look import tensor_of
 from normkit.torch.signature import Signature
@@ -62,6 +62,7 @@ class TorchRecorder(Recorder):
         self._stale = False
         self._lost: torch.Tensor | None = None
         self._rates: dict[str, Any] = {}
+        self._latest: list[Any] = []
         self._others: dict[int, list[Any]] = {}
         self._sampling: dict[int, int] = {}
         self._follows: dict[int, bool] = {}
@@ -129,9 +130,11 @@ class TorchRecorder(Recorder):
         def before(optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             if self._writer is None or capturing():
                 return
-            if self._held is not None and number == 0:
-                with self._guard():
-                    self._release()
+            if number == 0:
+                self._latest = group_rates(optimizer)  # a scheduler changes them before the step can be asked
+                if self._held is not None:
+                    with self._guard():
+                        self._release()
             follows = self._follows.setdefault(number, number > 0 and self.steps > 0)
             if follows:
                 if self._held is None or self._held.step != self.steps:
@@ -221,7 +224,8 @@ class TorchRecorder(Recorder):
             packet.scalars = dict(newest.scalars)
         else:
             packet = self._packet(fresh)
-            packet.scalars, packet.late_scalars = self._scalars(self._rates)
+            latest = [None if isinstance(rate, torch.Tensor) else rate for rate in self._latest]
+            packet.scalars, packet.late_scalars = self._scalars(named_rates(latest, self._rates))
         self._emit(packet)
 
     def _packet(self, pieces: list[Any], fate: Any = None) -> Packet:
