@@ -69,6 +69,24 @@ def test_one_round_is_one_record_whatever_the_order(file, counts_first, every):
     assert set(run.scalar("optimizer1.lr")[1 : len(steps) + 1]) == {0.05}
 
 
+def test_a_model_that_grows_between_the_steps_of_a_round(file):
+    models = {"a": net(0), "b": net(1)}
+    first, second = (torch.optim.SGD(models[name].parameters(), lr=0.1) for name in "ab")
+    with nk.record(models, [first, second], to=file, every=1, quiet=True) as rec:
+        for step in range(1, 5):
+            one_step(models["a"], first, step)
+            if step == 3:
+                models["a"].insert(0, torch.nn.Linear(6, 6))
+            one_step(models["b"], second, step)
+            held = math.sqrt((as64(models["b"][0].weight) ** 2).sum())
+    run = normkit.load(rec.path)
+    assert not rec.broken
+    assert list(run.steps) == [0, 1, 2, 3, 4]
+    assert_close(run.series("b.0.weight")[-1], held)
+    assert np.isfinite(run.series("b.0.weight", quantity="update")[[1, 2, 4]]).all()
+    assert np.isfinite(run.series("a.3.weight")[4])
+
+
 def test_the_last_record_has_the_rate_of_the_last_step(file):
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)

@@ -101,18 +101,3 @@ def _unscaled(matrix: Matrix, unscale: Late | None) -> Matrix:
     powers = {"sum": 1, "abs": 1, "sq": 2, "max": 1, "dot": 1}
     divided: Matrix = matrix / np.array([[scale ** powers.get(name, 0)] for name in SUMS[: len(matrix)]])
     return divided
-
-
-@dataclass(frozen=True)
-class Now:
-    """A result that is here already."""
-
-    arrays: tuple[NDArray[np.float64], ...]
-
-    def ready(self) -> bool:
-        """Always."""
-        return True
-
-    def wait(self) -> tuple[NDArray[np.float64], ...]:
-        """The arrays, at once."""
-        return self.arrays

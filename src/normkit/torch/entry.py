@@ -41,7 +41,7 @@ def record(
                steps, an `Every`, or a function of the step. Step 0 and the last step are there in any case.
     select     which tensors (docs: select); default: everything trainable
     what       quantities; updates need one copy of the weights
-    overhead   what "auto" may cost, as a share of the training time
+    overhead   what "auto" may cost, as a share of the training time; the first 20 ms in all are free
     quiet      say nothing at start and end
 
     Recording changes no parameter, buffer, gradient, optimizer state or random state. On accelerators results are

@@ -169,7 +169,7 @@ class TorchRecorder(Recorder):
                     return  # the gradient scaler made the fused step do nothing: it is no step
                 if number == 0:
                     self._sample_after(self._owned[0], found)
-                elif not sampled:
+                elif not sampled or (self._follows[number] and self._held is None):
                     self._stale = True
                 elif self._follows[number] and self._held is not None:
                     self._held.pieces = [*self._held.pieces, *self._measure_after(self._owned[number])]
@@ -242,6 +242,7 @@ class TorchRecorder(Recorder):
     def _refresh(self) -> None:
         """A model that changed its parameters gets a new layout."""
         if self._shape.changed() and self._writer is not None:
+            self._release()  # a record of the old layout takes no columns of the new one
             self._build(again=True)
             self._sampling.clear()
             self._others.clear()
