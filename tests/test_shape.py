@@ -20,8 +20,8 @@ LONGER: dict[str, str] = {  # path from the root -> why that file may be longer
 
 FOLDERS = ("src", "tests", "tools", "benchmarks", "examples")
 BANNED = {"norm", "axis", "dim"}
-# `recording.series(name, norm="l2")` and its matrix are promised to users; there `norm` is the name of one, a string.
-NORM_BY_NAME = {"series", "matrix"}
+# `recording.series(name, norm="l2")` and its like are promised to users; there `norm` is the name of one, a string.
+NORM_BY_NAME = {"series", "matrix", "rows", "envelope"}
 
 
 def long_files(lengths: dict[str, int], longer: dict[str, str]) -> list[str]:

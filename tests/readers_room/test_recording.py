@@ -74,7 +74,7 @@ def test_what_it_says_of_the_run(path):
     assert np.isnan(recording.epochs).all()
     assert recording.params == params(12)
     assert recording.tensors == tuple(param.name for param in params(12))
-    assert recording.meta == {"framework": "made up"}
+    assert recording.meta == {"framework": "made up", "budget": 256 << 20}
     assert recording.events == recording.stored_findings() == []
 
 

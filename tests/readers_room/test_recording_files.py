@@ -137,7 +137,7 @@ def test_counts_that_the_file_cannot_hold_are_refused(path):
         path,
         f"INSERT INTO tensor {numbers}"
         " SELECT i, 't' || i, '[]', 'bias', '', '[]', '', NULL, NULL, 1, 'whole', '' FROM n",
-        f"INSERT INTO layout {numbers} SELECT 1, i - 10, i, NULL FROM n",
+        f"INSERT INTO layout {numbers} SELECT 1, i - 10, i, NULL, NULL FROM n",
         f"INSERT INTO record {numbers} SELECT i, i, 0, 0, 0, 1, '{{}}' FROM n",
     )
     with pytest.raises(FileError, match=r"is damaged: it names \d+ records x \d+ tensors in \d+ bytes"):

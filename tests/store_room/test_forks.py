@@ -47,12 +47,12 @@ def test_guards_of_gone_writers_are_forgotten():
 
 def test_connection_outlives_its_names(tmp_path):
     """Only `finish` closes it: a forked child that drops it must not fold the parent's WAL."""
-    con = file.begin(tmp_path / "a.norms", [])
-    name = id(con)
-    del con
+    opened = file.begin(tmp_path / "a.norms", {})
+    name = id(opened.con)
+    del opened
     kept = [each for each in gc.get_objects() if type(each) is sqlite3.Connection and id(each) == name]
     assert len(kept) == 1
-    file.finish(kept[0])
+    kept[0].close()
 
 
 FORKS = """

@@ -13,7 +13,7 @@ def test_sql_makes_exactly_the_tables():
         con.execute(statement)
     made = [name for (name,) in con.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY rootpage")]
     con.close()
-    assert tuple(made) == schema.TABLES
+    assert sorted(made) == sorted(schema.TABLES[schema.VERSION])
 
 
 def test_every_table_and_column_says_what_it_is():

@@ -18,25 +18,25 @@ from written import assert_holds, finished, params, reading, rows, start
 
 
 class Disk:
-    """Stands before `file.write`; raises while `error` is set, waits while `gate` is down."""
+    """Stands before `File.write`; raises while `error` is set, waits while `gate` is down."""
 
     def __init__(self):
         self.error = None
         self.gate = threading.Event()
         self.gate.set()
-        self.write = file.write
+        self.write = file.File.write
 
-    def __call__(self, con, batch):
+    def __call__(self, opened, batch):
         self.gate.wait(30)
         if self.error is not None:
             raise self.error
-        self.write(con, batch)
+        self.write(opened, batch)
 
 
 @pytest.fixture
 def disk(monkeypatch):
     disk = Disk()
-    monkeypatch.setattr(file, "write", disk)
+    monkeypatch.setattr(file.File, "write", lambda opened, batch: disk(opened, batch))
     monkeypatch.setattr(writer, "RETRY", 0.01)
     return disk
 

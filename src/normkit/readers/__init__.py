@@ -1,5 +1,7 @@
 """Files back into readings: recordings now, checkpoints with `scan`."""
 
-from normkit.readers.recording import Event, Recording, latest, load
+from normkit.readers.envelope import Envelope
+from normkit.readers.newest import latest
+from normkit.readers.recording import Event, Recording, load
 
-__all__ = ["Event", "Recording", "latest", "load"]
+__all__ = ["Envelope", "Event", "Recording", "latest", "load"]

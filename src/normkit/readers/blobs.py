@@ -42,7 +42,7 @@ def read_rows(
     quantity: str,
     names: Sequence[str],
 ) -> Matrix:
-    """Some rows of the sums of all records `seqs` of one layout, NaN where there are none: [names][seqs][tensors].
+    """Some rows of the sums of all records `seqs` of one layout, NaN where there are none: [names][seqs][columns].
 
     SQLite cuts the rows out (`substr`), from the first to the last that is needed.
     """
@@ -66,7 +66,7 @@ def read_rows(
         for i, row in enumerate(wanted):
             if row - first < len(rows):
                 out[i, place[seq]] = rows[row - first]
-    return out if len(layout.positions) == layout.width else out[:, :, layout.positions]
+    return out
 
 
 def read_record(con: sqlite3.Connection, seq: int, layout: Layout) -> dict[str, Matrix]:

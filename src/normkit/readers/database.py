@@ -13,6 +13,7 @@ from pathlib import Path
 
 from normkit.errors import FileError
 from normkit.store import schema
+from normkit.store.file import is_live
 
 MAGIC = b"SQLite format 3\0"
 UNWRITABLE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
@@ -25,7 +26,8 @@ class DamageError(Exception):
 @contextmanager
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
     """A snapshot of the file at `path`; whatever SQLite cannot do inside becomes a FileError naming the file."""
-    _check_header(path)
+    if not is_live(path):  # to open and close it here would take away the locks of its writer in this process
+        _check_header(path)
     try:
         con = _connect(path)
         try:
@@ -103,7 +105,7 @@ def _check_schema(con: sqlite3.Connection, path: Path) -> None:
         )
     # Views, virtual tables and computed columns could make a small file say anything at any length.
     real = {name for (name,) in con.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0")}
-    for table in schema.TABLES:
+    for table in schema.TABLES.get(version, schema.FIRST):
         columns = con.execute(f"PRAGMA table_xinfo({table})").fetchall()
         if table not in real or any(column[6] for column in columns):
             raise DamageError(f"it has no plain table {table!r}")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -25,11 +25,15 @@ PARTS = ("whole", "g", "v", "effective")
 
 @dataclass(frozen=True)
 class Layout:
-    """The columns of some records: `params` of those that hold whole tensors, and their `positions` among `width`."""
+    """The columns of some records: `params` of those that hold whole tensors, and their `positions` among `width`.
+
+    `groups` says where the columns of a tensor's groups stand: (name, per) -> their positions, in order.
+    """
 
     params: tuple[Param, ...]
     positions: NDArray[np.int64]
     width: int
+    groups: Mapping[tuple[str, str], NDArray[np.int64]] = field(default_factory=dict)
 
     @cached_property
     def entries(self) -> list[int]:
@@ -120,21 +124,27 @@ def _that_count(steps: NDArray[np.int64], attempts: NDArray[np.int64]) -> NDArra
 def _layouts(con: sqlite3.Connection) -> dict[int, Layout]:
     tensors = {row[0]: _param(row) for row in con.execute("SELECT * FROM tensor")}
     found: dict[int, list[tuple[Any, ...]]] = {}
-    query = 'SELECT layout, position, tensor, "group" FROM layout ORDER BY layout, position'
+    per = "per" if any(row[1] == "per" for row in con.execute("PRAGMA table_info(layout)")) else "NULL"
+    query = f'SELECT layout, position, tensor, "group", {per} FROM layout ORDER BY layout, position'
     for number, *column in con.execute(query):
         found.setdefault(number, []).append(tuple(column))
     return {number: _layout(number, columns, tensors) for number, columns in found.items()}
 
 
 def _layout(number: int, columns: Sequence[tuple[Any, ...]], tensors: dict[Any, Param]) -> Layout:
-    for expected, (position, tensor, _) in enumerate(columns):
+    for expected, (position, tensor, *_) in enumerate(columns):
         if position != expected or tensor not in tensors:
             raise DamageError(
                 f"layout {number} is wrong at column {expected}: position {position!r}, tensor {tensor!r}"
             )
-    whole = [(position, tensors[tensor]) for position, tensor, group in columns if group is None]
+    whole = [(position, tensors[tensor]) for position, tensor, group, _ in columns if group is None]
     positions = np.array([position for position, _ in whole], dtype=np.int64)
-    return Layout(tuple(param for _, param in whole), positions, len(columns))
+    groups: dict[tuple[str, str], list[int]] = {}
+    for position, tensor, group, per in columns:
+        if group is not None:
+            groups.setdefault((tensors[tensor].name, str(per)), []).append(position)
+    placed = {key: np.array(places, dtype=np.int64) for key, places in groups.items()}
+    return Layout(tuple(param for _, param in whole), positions, len(columns), placed)
 
 
 def _param(row: Sequence[Any]) -> Param:

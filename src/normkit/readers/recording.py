@@ -10,27 +10,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from normkit.errors import ArgumentError, FileError, in_brief
-from normkit.readers import blobs, index
+from normkit.errors import ArgumentError, in_brief
+from normkit.readers import blobs, envelope, formula, index
 from normkit.readers.database import opened
-from normkit.store.paths import FOLDER, SUFFIX
+from normkit.readers.envelope import Envelope
+from normkit.readers.index import EMPTY
+from normkit.readers.newest import latest
 from normkit.types import QUANTITIES, SUMS, Finding, Param, Stats
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from normkit.types import Matrix
-
-NEEDS = {  # norm -> the rows of sums that its formula needs
-    "l1": ("abs",),
-    "l2": ("sq",),
-    "linf": ("max",),
-    "rms": ("sq",),
-    "mean": ("sum",),
-    "std": ("sum", "sq"),
-    "zeros": ("zeros",),
-    "nonfinite": ("nonfinite",),
-}
 
 Formula = Callable[["index.Layout", "Matrix"], "Matrix"]
 
@@ -115,25 +106,62 @@ class Recording:
         Shapes: -> [steps][tensors] float64, columns as in `tensors`; NaN where there is none.
         Raises: ArgumentError for a norm or quantity that does not exist.
         """
-        from normkit.norms import canonical, from_sums
-
-        kind = canonical(norm)
-        if kind not in NEEDS:
-            raise ArgumentError(
-                f"{kind!r} does not follow from the sums that a recording keeps; {_some(list(NEEDS))} do"
+        kind = formula.kept(norm)
+        if self._last is None or self._last[0] != (kind, quantity):
+            values = self._assembled(
+                formula.NEEDS[kind], quantity, lambda layout, rows: formula.value(kind, rows, layout.counts)
             )
-        needs = NEEDS[kind]
-        if self._last is not None and self._last[0] == (kind, quantity):
-            return self._last[1].copy()
+            self._last = ((kind, quantity), values)
+        return self._last[1].copy()
 
-        def formula(layout: index.Layout, rows: Matrix) -> Matrix:
-            full = np.zeros((len(SUMS) - 1, *rows.shape[1:]))
-            full[[SUMS.index(name) for name in needs]] = rows
-            return np.asarray(from_sums(full, layout.counts, kind))
+    def rows(self, name: str, norm: str = "l2", quantity: str = "weight", *, per: str = "out") -> Matrix:
+        """One norm of each group of a tensor that was recorded `per="out"` (or "in"): of each row of a matrix.
 
-        values = self._assembled(needs, quantity, formula)
-        self._last = ((kind, quantity), values)
-        return values.copy()
+        Shapes: -> [steps][groups] float64; NaN where there is none.
+        Raises: ArgumentError for a tensor that was not recorded so, or a norm or quantity that does not exist.
+        """
+        kind, param, found = formula.kept(norm), self.params[self._column(name)], self._index
+        _check_word("quantity", quantity, QUANTITIES)
+        groups = max((len(layout.groups.get((name, per), ())) for _, layout in found.used_layouts), default=0)
+        if not groups:
+            raise ArgumentError(f"{name!r} was not recorded per={per!r}; record(..., per={per!r}) does so")
+        out = np.full((len(found.steps), groups), np.nan)
+        with opened(self.path) as con:
+            for number, layout in found.used_layouts:
+                here = layout.groups.get((name, per), EMPTY.positions)
+                places = np.flatnonzero(found.layout_numbers == number)
+                read = blobs.read_rows(
+                    con, number, layout, found.seqs[places], quantity=quantity, names=formula.NEEDS[kind]
+                )
+                counts = np.full(len(here), param.count / max(len(here), 1))
+                out[places, : len(here)] = formula.value(kind, read[:, :, here], counts)
+        return out
+
+    def envelope(
+        self,
+        norm: str = "l2",
+        quantity: str = "weight",
+        *,
+        spans: int = 1000,
+        start: int | None = None,
+        stop: int | None = None,
+    ) -> Envelope:
+        """Least, mean and most of one norm of all tensors in at most `spans` spans of steps: a heat map, a curve.
+
+        Reads blocks of the pyramid instead of records where these would be too many, so that a run of any length takes
+        milliseconds, and its oldest part is there even where its records are not. Blocks are float32. `start` and
+        `stop` (included) choose steps.
+
+        Shapes: see `Envelope`; columns as in `tensors`.
+        Raises: ArgumentError for a norm or quantity that does not exist, `std` (which does not follow from extremes),
+            and unless spans >= 1.
+        """
+        _check_word("quantity", quantity, QUANTITIES)
+        if not isinstance(spans, int) or spans < 1:
+            raise ArgumentError(f"spans={in_brief(spans)}: expected a whole number of at least 1")
+        first, last = (-(1 << 62) if start is None else int(start)), ((1 << 62) if stop is None else int(stop))
+        with opened(self.path) as con:
+            return envelope.read(con, self._index, formula.kept(norm), quantity, spans=spans, start=first, stop=last)
 
     def sums(self, name: str, quantity: str = "weight") -> Matrix:
         """One row of the stored sums themselves, such as "dot": the sum of w times gradient, or of w times update.
@@ -153,7 +181,7 @@ class Recording:
         column = self._column(name)
         return self.matrix(norm, quantity)[:, column].copy()
 
-    def _assembled(self, needs: Sequence[str], quantity: str, formula: Formula) -> Matrix:
+    def _assembled(self, needs: Sequence[str], quantity: str, of: Formula) -> Matrix:
         """The formula's values of every layout, in the rows of its records and the columns of its tensors."""
         _check_word("quantity", quantity, QUANTITIES)
         found = self._index
@@ -164,7 +192,7 @@ class Recording:
                 places = np.flatnonzero(found.layout_numbers == number)
                 rows = blobs.read_rows(con, number, layout, found.seqs[places], quantity=quantity, names=needs)
                 columns = np.array([found.columns[param.name] for param in layout.params], dtype=np.int64)
-                out[np.ix_(places, columns)] = formula(layout, rows)
+                out[np.ix_(places, columns)] = of(layout, rows[:, :, layout.positions])
         return out
 
     def at(self, step: int) -> dict[str, dict[str, Stats]]:
@@ -174,7 +202,7 @@ class Recording:
         """
         row = self._row(step)
         number, seq = int(self._index.layout_numbers[row]), int(self._index.seqs[row])
-        layout = self._index.layouts.get(number, index.EMPTY)
+        layout = self._index.layouts.get(number, EMPTY)
         with opened(self.path) as con:
             read = blobs.read_record(con, seq, layout)
         found: dict[str, dict[str, Stats]] = {param.name: {} for param in layout.params}
@@ -243,29 +271,6 @@ def load(path: str | os.PathLike[str] | None = None) -> Recording:
     Raises: FileError if there is none, or it cannot be read as a recording.
     """
     return Recording(latest() if path is None else path)
-
-
-def latest(folder: str | os.PathLike[str] = FOLDER) -> Path:
-    """The recording in `folder` that was written to last.
-
-    Raises: FileError if there is none.
-    """
-    found = [(_written(path), path) for path in Path(folder).glob(f"*{SUFFIX}") if path.is_file()]
-    begun = [(when, path) for when, path in found if when is not None]
-    if not begun:
-        raise FileError(f"there is no recording in {os.fspath(folder)!r}; `normkit run script.py` makes one")
-    return max(begun)[1]
-
-
-def _written(path: Path) -> float | None:
-    """When the file or its WAL was last written; None for an empty file, which is only a reserved name."""
-    try:
-        stats = path.stat()
-        wal = path.with_name(path.name + "-wal")
-        times = [stats.st_mtime, wal.stat().st_mtime if wal.exists() else 0.0]
-    except OSError:
-        return None
-    return max(times) if stats.st_size else None
 
 
 def _stats(count: int, column: list[float]) -> Stats:

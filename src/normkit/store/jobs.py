@@ -7,7 +7,7 @@ import math
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -21,12 +21,13 @@ RECORD = "INSERT INTO record (seq, step, attempt, epoch, wall, layout, scalars) 
 SUMS = 'INSERT INTO sums (seq, weight, grad, "update") VALUES (?, ?, ?, ?)'
 META = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 TENSOR = "INSERT INTO tensor VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-LAYOUT = 'INSERT INTO layout (layout, position, tensor, "group") VALUES (?, ?, ?, NULL)'
+LAYOUT = 'INSERT INTO layout (layout, position, tensor, "group", per) VALUES (?, ?, ?, ?, ?)'
 EVENT = "INSERT INTO event (wall, kind, text, step, tensor) VALUES (?, ?, ?, ?, ?)"
 FINDING = (
     "INSERT INTO finding (rule, severity, text, remedy, tensors, basis, source, step, evidence)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+Column = tuple[Param, int | None, str | None]  # of a layout: the tensor, and which of its groups per what
 SMALL = 256  # bytes that a job without matrices counts for
 
 
@@ -38,8 +39,17 @@ class Row:
     head: tuple[int, int, int | None, float, int]  # step, attempt, epoch, wall, layout
     scalars: dict[str, float]
     blobs: tuple[bytes | None, ...]
-    size: int
-    since: float  # monotonic time of its arrival
+    width: int  # columns of the layout
+    since: float = 0.0  # monotonic time of its arrival
+
+    @property
+    def size(self) -> int:
+        return SMALL + sum(len(blob) for blob in self.blobs if blob is not None)
+
+    @property
+    def family(self) -> tuple[int, int]:
+        """Its attempt and layout."""
+        return self.head[1], self.head[4]
 
     def run(self, con: sqlite3.Connection) -> None:
         con.execute(RECORD, (self.seq, *self.head, to_json(self.scalars)))
@@ -74,16 +84,23 @@ class Insert:
         con.executemany(self.sql, self.rows)
 
 
-Job = Row | Amend | Insert
+class Job(Protocol):
+    """Something to be put into the file, inside a transaction."""
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it holds."""
+
+    def run(self, con: sqlite3.Connection) -> None:
+        """Put it there."""
 
 
-def row(seq: int, reading: Reading, width: int, now: float) -> Row:
+def row(seq: int, reading: Reading, width: int, *, attempt: int, now: float) -> Row:
     """The reading, copied and packed; ArgumentError where a matrix does not have the layout's columns."""
     blobs = tuple(_pack(name, reading.values.get(name), width) for name in QUANTITIES)
     epoch = None if reading.epoch is None else int(reading.epoch)
-    head = (int(reading.step), int(reading.attempt), epoch, float(reading.wall), int(reading.layout))
-    size = SMALL + sum(len(blob) for blob in blobs if blob is not None)
-    return Row(seq, head, numbers(reading.scalars), blobs, size, now)
+    head = (int(reading.step), attempt + int(reading.attempt), epoch, float(reading.wall), int(reading.layout))
+    return Row(seq, head, numbers(reading.scalars), blobs, width, now)
 
 
 def _pack(quantity: str, matrix: Matrix | None, width: int) -> bytes | None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from normkit.types import QUANTITIES, SUMS
 
 APPLICATION_ID = 0x4E4F524D  # "NORM": what `file` and SQLite's own header call this kind of file
-VERSION = 1
+VERSION = 2
 
 HISTORY = {
     1: "first version: meta, tensor, layout, record, sums, finding, event",
+    2: "pyramid, and columns of a layout that hold one group of a tensor (per)",
 }
 
 SQL = """
@@ -43,7 +44,8 @@ CREATE TABLE layout (
   layout    INTEGER NOT NULL,
   position  INTEGER NOT NULL,  -- 0, 1, 2, ... : the column
   tensor    INTEGER NOT NULL,  -- tensor.id
-  "group"   INTEGER,           -- NULL: the whole tensor; else which of its groups (rows) the column holds
+  "group"   INTEGER,           -- NULL: the whole tensor; else which of its groups the column holds: 0, 1, 2, ...
+  per       TEXT,              -- NULL, or what a group is: one index of the tensor's "out" or "in" axes
   PRIMARY KEY (layout, position)
 ) WITHOUT ROWID;
 
@@ -67,6 +69,31 @@ CREATE TABLE sums (
   grad      BLOB,
   "update"  BLOB
 );
+
+-- The records at a coarser and coarser scale. A block of level 1 stands for up to 16 records, one of level 2 for up to
+-- 16 blocks of level 1, and so on; all records of a block have one layout and one attempt. Blocks outlive records
+-- that were deleted to keep the file within its budget, and old blocks go when a coarser one stands for them.
+-- The numbers are little-endian float32 matrices [sum][min, mean, max][tensor], without a header, with the rows of a
+-- record's sums, but l2 = sqrt(sq) in the place of sq. NaN is left out of all three; a block counts in a coarser mean
+-- as often as it has records.
+CREATE TABLE pyramid (
+  id          INTEGER PRIMARY KEY,
+  level       INTEGER NOT NULL,
+  first       INTEGER NOT NULL,  -- record.seq of its first record
+  last        INTEGER NOT NULL,  -- and of its last
+  records     INTEGER NOT NULL,  -- how many it stands for
+  first_step  INTEGER NOT NULL,
+  last_step   INTEGER NOT NULL,
+  attempt     INTEGER NOT NULL,
+  layout      INTEGER NOT NULL,
+  scalars     TEXT NOT NULL,     -- JSON: name -> [min, mean, max]
+  weight      BLOB,
+  grad        BLOB,
+  "update"    BLOB
+);
+
+-- Blocks are looked up by level and place.
+CREATE INDEX pyramid_level ON pyramid (level, first);
 
 -- What was found in the run, as said at its end.
 CREATE TABLE finding (
@@ -93,13 +120,22 @@ CREATE TABLE event (
 );
 """
 
-TABLES = ("meta", "tensor", "layout", "record", "sums", "finding", "event")
+FIRST = ("meta", "tensor", "layout", "record", "sums", "finding", "event")
+TABLES = {1: FIRST, 2: (*FIRST, "pyramid")}  # version -> what a file of it has
 COLUMNS = {"weight": "weight", "grad": "grad", "update": '"update"'}  # quantity -> its column in SQL
 
 
 def statements() -> list[str]:
     """The SQL, statement by statement, each with the comment above it."""
     return [statement.strip() for statement in SQL.split(";\n\n") if statement.strip()]
+
+
+def upgrade(version: int) -> list[str]:
+    """What makes a file of an older `version` one of this."""
+    if version >= VERSION:
+        return []
+    new = [statement for statement in statements() if "pyramid" in statement]
+    return ["ALTER TABLE layout ADD COLUMN per TEXT", *new, f"PRAGMA user_version={VERSION}"]
 
 
 def page() -> str:

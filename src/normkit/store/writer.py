@@ -8,20 +8,19 @@ cannot be written is kept and tried again, within the queue's bounds; what does 
 from __future__ import annotations
 
 import atexit
-import functools
 import os
 import sqlite3
-import sys
 import threading
 import time
-import warnings
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec
+from typing import Any
 
 from normkit.store import file, forks, jobs
+from normkit.store.promise import Promise, promised
+from normkit.store.pyramid import Pyramid
+from normkit.store.retention import BUDGET, Retention
 from normkit.types import Finding, Param, Reading
 
 HOLD = 0.25  # seconds for which the newest row waits for its scalars, and for which a batch gathers
@@ -31,26 +30,6 @@ CLOSING = 60.0  # seconds that close() waits for the disk
 QUEUE_BYTES = 64 << 20
 BATCH_BYTES = 8 << 20
 
-P = ParamSpec("P")
-
-
-def _guarded(method: Callable[Concatenate[Writer, P], int]) -> Callable[Concatenate[Writer, P], int]:
-    """The caller's side of the promise: nothing raises, a forked child and a closed writer do nothing (-1)."""
-
-    @functools.wraps(method)
-    def call(self: Writer, /, *args: P.args, **kwargs: P.kwargs) -> int:
-        if self._closing or os.getpid() != self._owner:
-            return -1
-        try:
-            return method(self, *args, **kwargs)
-        except Exception as error:  # a recorder never breaks training
-            self._fail(error)
-            return -1
-        finally:
-            self._warn()
-
-    return call
-
 
 class Writer:
     """The one object that writes a recording.
@@ -58,21 +37,31 @@ class Writer:
     Raises FileError when the file cannot be begun, and nothing after that: a later error is kept in `error`, said once
     as a RuntimeWarning, and training goes on. `dropped` counts the records that were lost. A forked child's calls do
     nothing: the file belongs to the process that began it.
+
+    With `resume` it goes on with the recording at `path`, as a further `attempt`. `budget` is the size in bytes that
+    the file is kept under by thinning old records (`retention`); None is no limit.
     """
 
-    def __init__(self, path: str | os.PathLike[str], meta: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        meta: Mapping[str, Any],
+        *,
+        resume: bool = False,
+        budget: int | None = BUDGET,
+    ) -> None:
         self.path = Path(path)
-        self.error: str | None = None
         self.dropped = 0
-        self._warned = False
-        self._owner = os.getpid()
+        self._promise = Promise(self.path)
         self._tensors: dict[Param, int] = {}
-        self._layouts: dict[tuple[Param, ...], int] = {}
-        self._widths: list[int] = []
-        self._seq = 0
+        self._layouts: dict[tuple[jobs.Column, ...], int] = {}
+        self._widths: dict[int, int] = {}
+        self._pyramid = Pyramid()
+        self._retention = Retention(budget)
         self._held: jobs.Row | None = None
         self._queue: deque[jobs.Job] = deque()
-        self._bytes = 0  # queued or being written
+        self._bytes = 0  # queued or being written,
+        self._gathered = 0  # of which in the batch
         self._batch: list[jobs.Job] = []  # being written; the thread's own
         self._failing = False
         self._idle = False
@@ -82,35 +71,49 @@ class Writer:
         lock = threading.RLock()  # re-entrant: a garbage collection inside a call may close another recorder
         self._ready = threading.Condition(lock)  # the thread waits here for work,
         self._room = threading.Condition(lock)  # the caller for space
-        self._con = file.begin(self.path, jobs.meta_rows(meta))
+        self._file = (file.reopen if resume else file.begin)(self.path, {**meta, "budget": budget})
+        self._seq, self.attempt, self._new_tensor, self._new_layout = self._file.next_numbers()
+        self._batch += self._pyramid.resume(self._file.con)  # nothing, in a new file
         self._thread = threading.Thread(target=self._serve, name="normkit writer", daemon=True)
         self._thread.start()
         atexit.register(self.close)
 
+    @property
+    def error(self) -> str | None:
+        """What went wrong first; None as long as all is well."""
+        return self._promise.error
+
     # the caller's side
 
-    @_guarded
-    def layout(self, params: Sequence[Param]) -> int:
-        """The number of this ordered list of tensors; the same list has the same number."""
-        key = tuple(params)
+    @promised
+    def layout(self, params: Sequence[Param], groups: Sequence[tuple[Param, str, int]] = ()) -> int:
+        """The number of this ordered list of columns; the same list has the same number.
+
+        The tensors `params` come first; then, for each (param, per, count) in `groups`, a column for each of the
+        `count` groups of that tensor, one of which is one index of its "out" or "in" axes.
+        """
+        columns = [(param, None, None) for param in params]
+        columns += [(param, group, per) for param, per, count in groups for group in range(count)]  # type: ignore[misc]
+        key: tuple[jobs.Column, ...] = tuple(columns)
         if key not in self._layouts:
-            number = self._layouts[key] = len(self._layouts)
-            self._widths.append(len(key))
-            new = [param for param in dict.fromkeys(key) if param not in self._tensors]
+            number = self._layouts[key] = self._new_layout + len(self._layouts)
+            self._widths[number] = len(key)
+            new = [param for param in dict.fromkeys(param for param, *_ in key) if param not in self._tensors]
             for param in new:
-                self._tensors[param] = len(self._tensors)
+                self._tensors[param] = self._new_tensor + len(self._tensors)
             self._add(jobs.Insert(jobs.TENSOR, [jobs.tensor_row(self._tensors[param], param) for param in new]))
-            columns = [(number, position, self._tensors[param]) for position, param in enumerate(key)]
-            self._add(jobs.Insert(jobs.LAYOUT, columns, width=len(key)))
+            rows = [(number, place, self._tensors[param], *rest) for place, (param, *rest) in enumerate(key)]
+            self._add(jobs.Insert(jobs.LAYOUT, rows, width=len(key)))
         return self._layouts[key]
 
-    @_guarded
+    @promised
     def put(self, reading: Reading) -> int:
         """Queue one record, copied; returns its seq, for `amend`."""
         with self._ready:
             seq = self._seq
             self._seq += 1
-            row = jobs.row(seq, reading, self._widths[reading.layout], time.monotonic())
+            width = self._widths[reading.layout]
+            row = jobs.row(seq, reading, width, attempt=self.attempt, now=time.monotonic())
             if not self._wait_for_room(row.size):
                 self.dropped += 1
                 return seq
@@ -121,7 +124,7 @@ class Writer:
             self._wake()
         return seq
 
-    @_guarded
+    @promised
     def amend(self, seq: int, scalars: Mapping[str, float]) -> int:
         """Add scalars to a record that was put: free while it waits, an UPDATE later."""
         numbers = jobs.numbers(scalars)
@@ -132,23 +135,23 @@ class Writer:
                 self._add(jobs.Amend(seq, numbers))
         return seq
 
-    @_guarded
+    @promised
     def event(self, kind: str, text: str, step: int | None = None, tensor: str | None = None) -> int:
         """Note what happened in mid-run."""
         return self._add(jobs.Insert(jobs.EVENT, [jobs.event_row(time.time(), kind, text, step, tensor)]))
 
-    @_guarded
+    @promised
     def findings(self, findings: Sequence[Finding]) -> int:
         """Store what was found; an empty list says that nothing was."""
         self._add(jobs.Insert(jobs.FINDING, [jobs.finding_row(finding) for finding in findings]))
         return self._add(jobs.Insert(jobs.META, jobs.meta_rows({"findings": len(findings)})))
 
-    @_guarded
+    @promised
     def update_meta(self, meta: Mapping[str, Any]) -> int:
         """Set some keys of the run's metadata."""
         return self._add(jobs.Insert(jobs.META, jobs.meta_rows(meta)))
 
-    @_guarded
+    @promised
     def flush(self) -> int:
         """Wait until all that was given so far can be read by others; -1 where the disk refuses it."""
         with self._ready:
@@ -163,8 +166,9 @@ class Writer:
 
         With `wait=False` the thread is left to do so by itself; interpreter exit waits for it.
         """
-        if os.getpid() != self._owner:
+        if self._promise.inherited:
             return
+        self._promise.over = True
         with self._ready:
             self._closing = True
             self._ready.notify()
@@ -174,9 +178,9 @@ class Writer:
         if threading.current_thread() is not self._thread:
             self._thread.join(CLOSING)
         if self._thread.is_alive():
-            self._fail(TimeoutError(f"the disk did not answer for {CLOSING:g} s"))
+            self._promise.broken(TimeoutError(f"the disk did not answer for {CLOSING:g} s"))
         atexit.unregister(self.close)
-        self._warn()
+        self._promise.say()
 
     def _add(self, job: jobs.Job) -> int:
         with self._ready:
@@ -202,26 +206,11 @@ class Writer:
         self._ready.notify()
         if self._failing or not self._room.wait_for(fits, PATIENCE):
             self._failing = True
-            self._fail(TimeoutError(f"the disk is slower than the training: {self._bytes >> 20} MB wait to be written"))
+            self._promise.broken(
+                TimeoutError(f"the disk is slower than the training: {self._bytes >> 20} MB wait to be written")
+            )
             return False
         return True
-
-    def _fail(self, error: Exception) -> None:
-        if self.error is None:
-            self.error = str(error) or type(error).__name__
-
-    def _warn(self) -> None:
-        if self.error is not None and not self._warned:
-            self._warned = True
-            message = (
-                f"normkit could not write to {str(self.path)!r}: {self.error}; training goes on, "
-                "and what was written before stays readable"
-            )
-            try:
-                warnings.warn(message, RuntimeWarning, stacklevel=3)
-            except RuntimeWarning:  # warnings are errors here, but not in somebody's training
-                with suppress(OSError, ValueError, AttributeError):
-                    sys.stderr.write(f"normkit: {message}\n")
 
     # the thread's side
 
@@ -229,10 +218,12 @@ class Writer:
         closing = False
         while not closing:
             closing = self._gather()
+            if closing:
+                self._batch += self._pyramid.close()
             self._commit()
         self.dropped += sum(isinstance(job, jobs.Row) for job in self._batch)
         with self._inside:
-            file.finish(self._con)
+            self._file.finish()
 
     def _gather(self) -> bool:
         """Move what is queued into the batch; True when it is the last one."""
@@ -249,10 +240,21 @@ class Writer:
             if self._held is not None and (self._hurried() or time.monotonic() - self._held.since >= HOLD):
                 self._queue.append(self._held)
                 self._held = None
-            self._batch.extend(self._queue)
+            new = list(self._queue)
             self._queue.clear()
+            self._gathered += sum(job.size for job in new)
             self._serving = self._asked
-            return self._closing
+            closing = self._closing
+        self._batch += [each for job in new for each in self._with_blocks(job)]
+        return closing
+
+    def _with_blocks(self, job: jobs.Job) -> list[jobs.Job]:
+        """The job, and the blocks of the pyramid that it completes."""
+        if isinstance(job, jobs.Row):
+            return [job, *self._pyramid.take(job)]
+        if isinstance(job, jobs.Amend):
+            self._pyramid.amend(job.seq, job.scalars)
+        return [job]
 
     def _hurried(self) -> bool:
         return self._closing or self._asked > self._answered
@@ -262,18 +264,23 @@ class Writer:
         try:
             if self._batch:
                 with self._inside:
-                    file.write(self._con, self._batch)
+                    self._file.write(self._batch)
+                    if self._retention.due(self._file.con):
+                        self._file.write([self._retention])
+                if self._file.lost:
+                    self._promise.broken(FileNotFoundError("it was removed, or another file put in its place"))
             self._failing = False
         except (sqlite3.OperationalError, OSError) as error:
-            self._fail(error)
+            self._promise.broken(error)
             self._failing = True
         except Exception as error:
-            self._fail(error)
+            self._promise.broken(error)
             self._failing = False
             self._one_by_one()
         with self._ready:
             if not self._failing:
-                self._bytes -= sum(job.size for job in self._batch)
+                self._bytes -= self._gathered
+                self._gathered = 0
                 self._batch = []
             self._answered = self._serving
             self._room.notify_all()
@@ -283,6 +290,6 @@ class Writer:
         for job in self._batch:
             try:
                 with self._inside:
-                    file.write(self._con, [job])
+                    self._file.write([job])
             except Exception:  # its cause is in `error` already
                 self.dropped += isinstance(job, jobs.Row)
