@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from normkit.readers import Recording
+from normkit.store.retention import BUDGET
 from normkit.store.writer import Writer
 from normkit.types import Param, Reading
 from ratios import Row, print_table
@@ -36,9 +37,11 @@ def sums(count: int, quantities: tuple[str, ...]) -> dict[str, np.ndarray]:
     return {name: random.random((6 if name == "weight" else 7, count)) for name in quantities}
 
 
-def write(path: Path, values: dict[str, np.ndarray], steps: int, pause: float = 0.0) -> list[float]:
+def write(
+    path: Path, values: dict[str, np.ndarray], steps: int, pause: float = 0.0, budget: int | None = BUDGET
+) -> list[float]:
     """A whole recording of the same values; the seconds of each put()."""
-    writer = Writer(path, {})
+    writer = Writer(path, {}, budget=budget)
     layout = writer.layout(params(next(iter(values.values())).shape[1]))
     times = []
     for step in range(steps):
@@ -142,6 +145,21 @@ def read_rows(steps: int, count: int, repeats: int, values: dict[str, np.ndarray
     ]
 
 
+def pyramid_rows(steps: int, repeats: int, values: dict[str, np.ndarray]) -> list[Row]:
+    """What a long run is looked at by, with every record kept: nothing is thinned."""
+    (quantity,) = values
+    with folder() as path:
+        write(path / "a.norms", values, steps, budget=None)
+        recording = Recording(path / "a.norms")
+        heat = seconds(lambda: recording.envelope("l2", quantity, spans=1000), repeats)
+        series = seconds(lambda: recording.envelope("l2", quantity, spans=2000).mean[:, 0], repeats)
+    size = f"{steps} records x {len(recording.tensors)} tensors"
+    return [
+        Row(f"heat map of 1000 columns, {size}", heat, 60e-3, "a limit", 1.0),
+        Row(f"one tensor's series by the pyramid, {size}", series, 110e-3, "a limit", 1.0),
+    ]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="the store's figures")
     parser.add_argument("--tiny", action="store_true", help="a few records only, to see that it runs")
@@ -154,6 +172,7 @@ def main() -> int:
     rows = arrow_rows(steps // 2, repeats, cases)
     rows += put_rows(steps // 4, cases)
     rows += read_rows(steps, count, repeats, sums(count, ("grad",)))
+    rows += pyramid_rows(10 * steps, repeats, cases["8 x 1000 sums"])
     reached = print_table("store", rows)
     return 0 if reached or tiny else 1
 

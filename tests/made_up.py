@@ -9,6 +9,7 @@ import numpy as np
 
 from normkit import diagnose
 from normkit.errors import ArgumentError
+from normkit.sums import from_matrix
 from normkit.types import SUMS, Param, Reading
 
 FORMULAS = {
@@ -77,6 +78,16 @@ class MadeUp:
         counts = np.array([max(param.count, 1) for param in self.params], dtype=float)
         with np.errstate(invalid="ignore"):
             return FORMULAS[norm](self.all_sums(quantity).transpose(1, 0, 2), counts)
+
+    def at(self, step):
+        (row,) = np.flatnonzero(np.asarray(self.steps) == step)
+        quantities = ("weight", "grad", "update")
+        matrices = {quantity: self.all_sums(quantity)[row] for quantity in quantities}
+        stats = {word: from_matrix(matrix, [one.count for one in self.params]) for word, matrix in matrices.items()}
+        return {
+            name: {word: found[n] for word, found in stats.items() if found[n] is not None}
+            for n, name in enumerate(self.tensors)
+        }
 
     def scalar(self, name):
         if name not in self.scalars:

@@ -38,7 +38,7 @@ LAW: dict[str, set[str]] = {
     "store": set(),
     "sinks": {"store"},
     "diagnose": {"norms"},
-    "readers": {"store", "sums", "norms", "diagnose"},
+    "readers": {"store", "sinks", "sums", "norms", "select", "diagnose"},
     "recording": BELOW_RECORDING,
     "report": {"store", "diagnose"},
     "ui": {"store", "diagnose"},

@@ -212,22 +212,22 @@ MISTAKES: list[Row] = [
     (
         "the last step not recorded",
         "src/normkit/recording/recorder.py",
-        "and self._newest.step == self.steps and self._complete()",
+        "and newest.step == self.steps and self._complete()",
         "and self._complete()",
         (f"{RECORD}::test_steps_recorded",),
     ),
     (
         "the weights before training not recorded",
         "src/normkit/torch/recorder.py",
-        "        self._begun = True\n        self._record_weights()\n",
-        "        self._begun = True\n",
+        "        self._settle()\n        self._record_weights()\n",
+        "        self._settle()\n",
         (f"{RECORD}::test_steps_recorded",),
     ),
     (
         "the gradient scaler's factor left in the gradients",
         "src/normkit/torch/columns.py",
-        "unscale=None if scale is None else Fetched(scale)",
-        "unscale=None",
+        "unscale = None if scale is None else Fetched(scale)",
+        "unscale = None",
         (f"{RECORD}::test_a_gradient_scaler_is_divided_out_and_its_skipped_steps_are_none",),
     ),
     (
@@ -289,15 +289,15 @@ MISTAKES: list[Row] = [
     (
         "a follower's step filed under the next round",
         "src/normkit/torch/recorder.py",
-        "number > 0 and self.steps > 0)",
+        "number > 0 and self.steps > self._first)",
         "False)",
         ("tests/torch_door/test_record_rounds.py",),
     ),
     (
         "scalars stored with the step before",
         "src/normkit/recording/recorder.py",
-        "if self._newest is not None and self._newest.step == self.steps:\n            with",
-        "if self._newest is not None:\n            with",
+        "if newest is not None and newest.step == self.steps:\n            with",
+        "if newest is not None:\n            with",
         (f"{RECORD}::test_log_goes_with_the_step_just_made",),
     ),
     # --- files and findings -------------------------------------------------------------------------------------------
@@ -325,8 +325,8 @@ MISTAKES: list[Row] = [
     (
         "one quiet record is enough to say that a bias has no effect",
         "src/normkit/diagnose/effect.py",
-        "(sizes[usable, bias] < limit[usable]).all()",
-        "(sizes[usable, bias] < limit[usable]).any()",
+        "told & ((own < shares * limit) | ~usable).all(axis=0)",
+        "told & ((own < shares * limit) & usable).any(axis=0)",
         ("tests/diagnose_room/test_no_effect.py",),
     ),
     (

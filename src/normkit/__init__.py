@@ -4,18 +4,23 @@ The verbs live behind one door per framework (`import normkit.torch as nk`). Her
 
     norm(x, "l2")      a norm of any array          stats(x)       its mergeable sums
     load(path)         a recording                  latest()       the newest recording below runs/
+    merge(paths)       recordings of several processes as one
     Every, Param, Stats, Finding                    the errors
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NoReturn
 
+TYPE_CHECKING = False  # typing's own would load typing, and every process below `normkit run` comes by here
 if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
     from normkit.errors import ArgumentError, FileError, ModelError, NormkitError, StateError
     from normkit.norms import norm, stats
-    from normkit.readers.recording import Recording, latest, load
+    from normkit.readers.newest import latest
+    from normkit.readers.recording import Recording, load
+    from normkit.recording.merge import merge
     from normkit.types import Every, Finding, Param, Stats
 
 # Where a public name lives; it is imported when first used, so that `import normkit` costs nothing.
@@ -23,7 +28,8 @@ _HOMES = {
     "norm": "normkit.norms",
     "stats": "normkit.norms",
     "load": "normkit.readers.recording",
-    "latest": "normkit.readers.recording",
+    "merge": "normkit.recording.merge",
+    "latest": "normkit.readers.newest",
     "Recording": "normkit.readers.recording",
     "Every": "normkit.types",
     "Finding": "normkit.types",
@@ -50,6 +56,7 @@ __all__ = [
     "Stats",
     "latest",
     "load",
+    "merge",
     "norm",
     "record",
     "stats",

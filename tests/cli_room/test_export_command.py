@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import sys
 
 import pytest
@@ -141,7 +142,25 @@ def test_show_at_a_step_that_was_not_recorded_names_the_nearest(folder):
     )
 
 
-@pytest.mark.parametrize("other", [["--json"], ["--sort", "l2"]])
-def test_show_at_refuses_what_it_does_not_do(folder, other):
-    sentence = f"--at 0 shows one step in the model's order; leave {other[0]} out"
-    assert_sentence(invoke("show", "--at", "0", *other), 2, sentence)
+def test_show_at_refuses_to_sort(folder):
+    sentence = "--at 0 shows one step in the model's order; leave --sort l2 out"
+    assert_sentence(invoke("show", "--at", "0", "--sort", "l2"), 2, sentence)
+
+
+def test_show_at_as_json(folder):
+    recording = load("runs/digits.norms")
+    step = int(recording.steps[5])
+    result = invoke("show", "--at", str(step), "--json", "--select", "conv1.*")
+    shown = json.loads(result.stdout, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert (shown["step"], shown["steps"], shown["epoch"], shown["scalars"]) == (step, 920, None, {})
+    assert [tensor["name"] for tensor in shown["tensors"]] == ["conv1.weight", "conv1.bias"]
+    first = shown["tensors"][0]
+    assert (first["role"], first["shape"]) == ("kernel", [16, 1, 3, 3])
+    for quantity in ("weight", "grad", "update"):
+        assert set(first[quantity]) == {"l1", "l2", "linf", "rms", "mean", "std", "zeros", "nonfinite"}
+        assert first[quantity]["l2"] == recording.series("conv1.weight", "l2", quantity)[5]
+
+
+def test_show_at_the_start_as_json_has_no_gradient(folder):
+    shown = json.loads(invoke("show", "--at", "0", "--json").stdout)
+    assert {tensor["grad"] for tensor in shown["tensors"]} == {None}

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from normkit.errors import FileError
 from normkit.readers.recording import load
 
 TRAIN = """
@@ -41,6 +42,14 @@ def normkit(*arguments, cwd, **more):
     return subprocess.run(
         command, capture_output=True, text=True, encoding="utf-8", cwd=cwd, env=env, check=False, **more
     )
+
+
+def recorded(path):
+    """How many records can be read by now, of a file that may not have begun."""
+    try:
+        return len(load(path).steps)
+    except FileError:
+        return 0
 
 
 @pytest.fixture
@@ -77,7 +86,7 @@ def test_run_then_show_without_a_path(folder):
 @pytest.mark.parametrize(
     ("text", "code", "sentence"),
     [
-        ("print('hello')", 0, "normkit: nothing was recorded: in this process no PyTorch optimizer took a step\n"),
+        ("print('hello')", 0, "normkit: nothing was recorded: no PyTorch optimizer took a step\n"),
         ("raise SystemExit(4)", 4, "normkit: nothing was recorded: the script ended before an optimizer took a step\n"),
     ],
 )
@@ -110,6 +119,22 @@ def test_ctrl_c_ends_as_under_python_with_a_closed_file(program, folder):
     assert process.returncode == -signal.SIGINT  # dead of the signal: a shell that loops over runs stops as well
     assert err.endswith("Next:  normkit show mine.norms\n")
     assert load(folder / "mine.norms").meta["end"] == "interrupted"
+
+
+@pytest.mark.parametrize("style", [["train.py"], ["--", sys.executable, "train.py"]], ids=["here", "below"])
+def test_sigterm_kills_as_under_python_and_what_was_written_stays(style, folder):
+    endless = TRAIN.replace("range(5)", "range(10**9)").replace("    loss =", "    print(step, flush=True)\n    loss =")
+    (folder / "train.py").write_text(endless)
+    command = [sys.executable, "-m", "normkit", "run", "--to", "mine", *style]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder)
+    while recorded(folder / "mine.norms") < 5:
+        process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGTERM
+    recording = load(folder / "mine.norms")
+    assert recording.steps[:5].tolist() == [0, 1, 2, 3, 4]
+    assert "end" not in recording.meta
 
 
 def test_exit_handlers_run_after_ctrl_c(folder):
@@ -165,8 +190,8 @@ def test_a_script_that_changes_its_folder_is_recorded_where_the_command_was_give
 
 
 def test_a_recording_that_was_refused_says_why(folder):
-    fake = "class Session:\n    refused = 'the disk is\\nfull'\n    def close(self, end): return None\n"
-    (folder / "door.py").write_text(fake + "def arm(*, to, every, quiet): return Session()\n")
+    fake = "class Session:\n    refused, silent = 'the disk is\\nfull', False\n    def close(self, end): return None\n"
+    (folder / "door.py").write_text(fake + "def arm(options): return Session()\n")
     (folder / "plain.py").write_text("import door, colorsys")
     program = "from normkit.cli import watch; watch.DOORS = {'colorsys': 'door'}; " + PROGRAM
     for quiet in ([], ["--quiet"]):

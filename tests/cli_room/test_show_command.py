@@ -132,7 +132,7 @@ def test_missing_script(tmp_path, monkeypatch):
     [
         (["shwo"], "No such command 'shwo'; did you mean 'show'?"),
         (["attic"], "No such command 'attic'"),
-        (["run"], "Missing argument 'SCRIPT'"),
+        (["run"], "Missing argument"),
         (["run", "--lr", "1", "train.py"], "No such option '--lr'; options of the script stand behind it"),
         (["run", "--every", "0", "train.py"], "'0' is neither a number of steps of at least 1 nor 'auto'"),
         (["run", "--every", "often", "train.py"], "'often' is neither a number"),
@@ -182,6 +182,8 @@ def test_a_reader_that_leaves_early_is_no_error(folder):
         (["show", "runs/digits.norms"], {"numba", "torch", "llvmlite", "keras", "jax", "tensorflow"}),
         (["show", "--json"], {"numba", "torch"}),
         (["show", "--select", "conv*"], {"numba", "torch"}),
+        (["show", "--at", "0", "--json"], {"numba", "torch"}),
+        (["show", "--watch"], {"numba", "torch", "rich"}),
     ],
 )
 def test_commands_load_nothing_heavy(arguments, kept_out, folder):

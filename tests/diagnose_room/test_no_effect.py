@@ -102,3 +102,49 @@ def test_the_option_is_called_as_the_layer_calls_it():
     assert (
         found(made)["no-effect"].remedy == "A bias before BatchNormalization cancels. Use Dense(..., use_bias=False)."
     )
+
+
+def slowly(made):
+    """The rule as its docstring says it, bias by bias."""
+    grads, sums = made.matrix("rms", "grad")[1:], made.all_sums("grad")[1:]
+    fires = set()
+    for n, one in enumerate(made.params):
+        if one.role == "bias" and one.dtype in ("float32", "float64"):
+            unit = {"float32": 2.0**-24, "float64": 2.0**-53}[one.dtype]
+            kernel = made.tensors.index(one.name.replace("bias", "weight"))
+            others = [m for m, other in enumerate(made.params) if other.role in ("bias", "scale") and m != n]
+            lengths = made.matrix("l2")[1:, kernel] * made.matrix("l2", "grad")[1:, kernel]
+            cosines = np.abs(sums[lengths > 0, 6, kernel] / lengths[lengths > 0])
+            share = unit**0.5 if (cosines < 1e-2).all() and cosines.size else unit * 3e4**0.5
+            strongest = np.fmax.reduce(grads[:, others], axis=1)
+            known = np.isfinite(grads[:, n]) & (grads[:, kernel] > 0) & (strongest > 0)
+            below = grads[known, n] < share * np.fmin(grads[known, kernel], strongest[known])
+            if known.any() and below.all() and grads[known, n].any():
+                fires.add(one.name)
+    return fires
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_all_biases_at_once_are_judged_as_one_by_one(seed):
+    rng = np.random.default_rng(seed)
+    dtypes = ["float32", "float32", "float32", "float64", "bfloat16"]
+    params, sizes = [], {}
+    for n in range(30):
+        for kind, shape in (("weight", (4, 3)), ("bias", (4,))):
+            params.append(param(f"fc{n}.{kind}", shape, layer="Linear", dtype=dtypes[n % 5]))
+            sizes[f"fc{n}.{kind}"] = 10 ** rng.uniform(-2, 0) * (
+                1.0 if kind == "weight" or n % 3 else 10 ** rng.uniform(-9, -4)
+            )
+    made = trained(params, STEPS, steady, grad=sizes.get)
+    for n in range(0, 30, 2):
+        for weights, grads in zip(made.weights[1:], made.grads[1:], strict=True):
+            w, g = weights[2 * n], grads[2 * n]
+            grads[2 * n] = g - w * (g * w).sum() / (w * w).sum()
+    for n in range(1, 60, 7):
+        made.grads[1 + n % 9][n] = None if n % 2 else np.full(made.params[n].shape, np.nan)
+    for n in range(3, 60, 11):
+        for grads in made.grads[1:]:
+            grads[n] = np.zeros(made.params[n].shape)
+    finding = found(made).get("no-effect")
+    assert set(finding.tensors if finding else ()) == slowly(made)
+    assert 0 < len(slowly(made)) < 10

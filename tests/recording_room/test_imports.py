@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from normkit.recording.imports import when_imported
+from normkit.recording.imports import forget_imports, when_imported
 
 
 @pytest.fixture
@@ -39,3 +39,26 @@ def test_called_now_when_imported_already():
     seen = []
     when_imported("sys", lambda: seen.append(1))
     assert seen == [1]
+
+
+def test_two_watches_of_one_module_are_both_told(module):
+    seen = []
+    when_imported(module, lambda: seen.append(1))
+    when_imported(module, lambda: seen.append(2))
+    importlib.import_module(module)
+    assert sorted(seen) == [1, 2]
+
+
+def test_what_is_forgotten_is_not_called(module):
+    seen = []
+    when_imported(module, lambda: seen.append(1))
+    forget_imports()
+    importlib.import_module(module)
+    assert seen == []
+
+
+def test_a_module_that_is_not_there_is_not_found(module):
+    when_imported("nothere_at_all", lambda: None)
+    with pytest.raises(ModuleNotFoundError, match="nothere_at_all"):
+        importlib.import_module("nothere_at_all")
+    forget_imports()

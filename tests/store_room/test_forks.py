@@ -47,12 +47,14 @@ def test_guards_of_gone_writers_are_forgotten():
 
 def test_connection_outlives_its_names(tmp_path):
     """Only `finish` closes it: a forked child that drops it must not fold the parent's WAL."""
-    opened = file.begin(tmp_path / "a.norms", {})
+    path = tmp_path / "a.norms"
+    opened = file.begin(path, {})
     name = id(opened.con)
     del opened
     kept = [each for each in gc.get_objects() if type(each) is sqlite3.Connection and id(each) == name]
     assert len(kept) == 1
     kept[0].close()
+    file._live.discard(file._identity(path))
 
 
 FORKS = """

@@ -193,4 +193,7 @@ def test_path_that_cannot_be_begun_is_refused(tmp_path, name):
 
 def test_json_is_what_sqlite_reads(tmp_path):
     path = write(tmp_path / "a.norms", [0], 1, meta={"x": float("inf"), "y": "é"})
-    assert dict(rows(path, "SELECT key, json(value) FROM meta WHERE key IN ('x', 'y')")) == {"x": '"inf"', "y": json.dumps("é")}
+    assert dict(rows(path, "SELECT key, json(value) FROM meta WHERE key IN ('x', 'y')")) == {
+        "x": '"inf"',
+        "y": json.dumps("é"),
+    }

@@ -10,8 +10,10 @@ import warnings
 import numpy as np
 import pytest
 
+from normkit.errors import FileError
 from normkit.readers import Recording
 from normkit.store import file, writer
+from normkit.store.retention import Retention
 from normkit.store.writer import Writer
 from normkit.types import Reading
 from written import assert_holds, finished, params, reading, rows, start
@@ -33,10 +35,27 @@ class Disk:
         self.write(opened, batch)
 
 
+class Broken:
+    """Stands for a function: raises `error` so many times, then does what the function does."""
+
+    def __init__(self, error, times, instead_of=None):
+        self.error, self.times, self.instead_of = error, times, instead_of
+
+    def __call__(self, *args):
+        if self.times:
+            self.times -= 1
+            raise self.error
+        return self.instead_of and self.instead_of(*args)
+
+
 @pytest.fixture
 def disk(monkeypatch):
     disk = Disk()
-    monkeypatch.setattr(file.File, "write", lambda opened, batch: disk(opened, batch))
+
+    def write(opened, batch):  # a plain function, so that it becomes a method
+        disk(opened, batch)
+
+    monkeypatch.setattr(file.File, "write", write)
     monkeypatch.setattr(writer, "RETRY", 0.01)
     return disk
 
@@ -53,6 +72,7 @@ def recorder(tmp_path, disk):
 
 
 FULL = sqlite3.OperationalError("database or disk is full")
+NO_DESCRIPTOR = sqlite3.OperationalError("unable to open database file")
 
 
 def wait_for(condition):
@@ -152,6 +172,43 @@ def test_one_bad_job_does_not_take_others_with_it(tmp_path, monkeypatch):
     assert_holds(recorder.path, [0, 2], 3)
 
 
+def test_thinning_that_fails_loses_nothing(recorder, monkeypatch):
+    """The records are committed by then: they are not written again, nor counted as lost."""
+    monkeypatch.setattr(Retention, "due", lambda self, con: True)
+    monkeypatch.setattr(Retention, "run", Broken(FULL, times=2))
+    layout = recorder.layout(params(3))
+    with pytest.warns(RuntimeWarning, match="database or disk is full"):  # noqa: PT031
+        for step in range(6):
+            recorder.put(reading(step, layout, 3))
+            recorder.flush()
+        recorder.close()
+    assert recorder.dropped == 0
+    assert_holds(recorder.path, range(6), 3)
+
+
+def test_file_that_cannot_be_opened_again_at_once(recorder, monkeypatch):
+    """Somebody removed the WAL, and then the process has no descriptor left for a while."""
+    layout = recorder.layout(params(3))
+    recorder.put(reading(0, layout, 3))
+    recorder.flush()
+    recorder.path.with_name("a.norms-wal").unlink()
+    monkeypatch.setattr(file, "_connected", Broken(NO_DESCRIPTOR, 2, file._connected))
+    with pytest.warns(RuntimeWarning, match="unable to open database file"):  # noqa: PT031
+        for step in range(1, 6):
+            recorder.put(reading(step, layout, 3))
+            recorder.flush()
+        recorder.close()
+    assert recorder.dropped == 0
+    assert_holds(recorder.path, range(6), 3)
+
+
+def test_begin_that_fails_late_says_so_and_leaves_no_connection(tmp_path, monkeypatch):
+    monkeypatch.setattr(file.File, "_next_numbers", Broken(sqlite3.OperationalError("disk I/O error"), times=1))
+    with pytest.raises(FileError, match=r"the recording '.*a\.norms' cannot be begun \(disk I/O error\); give another"):
+        Writer(tmp_path / "a.norms", {})
+    assert not file._live
+
+
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
@@ -170,25 +227,10 @@ def test_wrong_shape_is_said_and_left_out(tmp_path, values, sentence):
     assert_holds(recorder.path, [1], 3)
 
 
-def test_directory_removed_in_mid_run(tmp_path):
-    folder = tmp_path / "runs"
-    folder.mkdir()
-    recorder = Writer(folder / "a.norms", {})
-    layout = recorder.layout(params(3))
-    recorder.put(reading(0, layout, 3))
-    recorder.flush()
-    for name in os.listdir(folder):
-        (folder / name).unlink()
-    folder.rmdir()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # whether SQLite notices is its own affair
-        recorder.put(reading(1, layout, 3))
-        recorder.close()
-
-
 LIMIT = """
 import resource, signal, sys, warnings
 sys.path.insert(0, {tests!r})
+from normkit.store.retention import Retention
 from normkit.store.writer import Writer
 from written import params, reading
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -1,6 +1,7 @@
 """What other processes do to a recording, and a recording to them: kill, fork, exit, many at once."""
 
 import os
+import random
 import signal
 import sys
 import time
@@ -26,12 +27,12 @@ layout = writer.layout(params(50))
 FOR_EVER = (
     BEGIN
     + """
-step = 0
+step, begun = 0, time.monotonic()
 while True:
     writer.put(reading(step, layout, 50, wall=time.time()))
     print(step, time.time(), flush=True)
     step += 1
-    time.sleep(0.0025)
+    time.sleep(max(0.0, begun + step / 400 - time.monotonic()))
 """
 )
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
@@ -52,7 +53,10 @@ def lines_until(process, seconds):
     return seen, killed
 
 
-@pytest.mark.parametrize("seconds", [0.3, 1.1, 2.3])
+MOMENTS = [pytest.param(random.Random(seed).uniform(0.1, 5), marks=pytest.mark.slow) for seed in range(10)]
+
+
+@pytest.mark.parametrize("seconds", [0.3, 2.3, *MOMENTS])
 def test_killed_process_loses_the_last_moment_only(tmp_path, seconds):
     path = tmp_path / "a.norms"
     seen, killed = lines_until(start(FOR_EVER, path), seconds)
@@ -99,12 +103,19 @@ def test_reader_that_is_connected_does_not_keep_the_writer_from_closing(tmp_path
 
 
 def test_ten_processes_at_once_make_ten_recordings(tmp_path):
-    code = BEGIN + "for step in range(20): writer.put(reading(step, layout, 50))\n"
-    started = [start(code, tmp_path / "same") for _ in range(10)]
+    """All of them are there and wait at the gate before the first one asks for the name."""
+    gate = tmp_path / "open"
+    wait = "print('here', flush=True)\nwhile not os.path.exists(sys.argv[2]): pass\n"
+    code = BEGIN.replace("writer = Writer", f"{wait}writer = Writer")
+    folder = tmp_path / "runs"
+    code += "for step in range(20): writer.put(reading(step, layout, 50))\n"
+    started = [start(code, folder / "same", gate) for _ in range(10)]
+    assert [process.stdout.readline() for process in started] == ["here\n"] * 10
+    gate.touch()
     for process in started:
         finished(process)
-    paths = sorted(tmp_path.iterdir())
-    assert len(paths) == 10
+    paths = sorted(folder.iterdir(), key=lambda path: (len(path.name), path.name))
+    assert [path.name for path in paths] == ["same.norms", *(f"same-{number}.norms" for number in range(2, 11))]
     for path in paths:
         assert_holds(path, range(20), 50)
 
@@ -180,3 +191,43 @@ def test_os_exit_keeps_what_was_flushed(tmp_path):
     code = BEGIN + "writer.put(reading(0, layout, 50)); writer.flush(); writer.put(reading(1, layout, 50)); os._exit(0)"
     finished(start(code, tmp_path / "a"))
     assert Recording(tmp_path / "a.norms").steps[0] == 0
+
+
+ABRUPT = {
+    "os._exit": "os._exit(0)",
+    "SIGTERM": "os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)",
+    "SIGHUP": "os.kill(os.getpid(), signal.SIGHUP); time.sleep(60)",
+    "abort": "os.abort()",
+}
+ENDS = ["SIGTERM", *(pytest.param(name, marks=pytest.mark.slow) for name in ABRUPT if name != "SIGTERM")]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals differ")
+@pytest.mark.parametrize("end", ENDS)
+def test_abrupt_end_keeps_what_is_older_than_a_second_and_a_half(tmp_path, end):
+    code = BEGIN + (
+        "import signal\n"
+        "for step in range(100): writer.put(reading(step, layout, 50))\n"
+        "time.sleep(1.5)\n"
+        "for step in range(100, 200): writer.put(reading(step, layout, 50))\n"
+    )
+    process = start(code + ABRUPT[end], tmp_path / "a")
+    process.communicate(timeout=60)
+    recording = Recording(tmp_path / "a.norms")
+    assert len(recording) >= 100
+    assert_holds(recording, range(len(recording)), 50)
+    assert rows(tmp_path / "a.norms", "PRAGMA integrity_check") == [("ok",)]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals differ")
+def test_interrupt_flushes(tmp_path):
+    code = (
+        "import signal\n"
+        "for step in range(20):\n"
+        "    writer.put(reading(step, layout, 50))\n"
+        "os.kill(os.getpid(), signal.SIGINT); time.sleep(60)"
+    )
+    process = start(BEGIN + code, tmp_path / "a")
+    assert "KeyboardInterrupt" in process.communicate(timeout=60)[1]
+    assert_holds(tmp_path / "a.norms", range(20), 50)
+    assert os.listdir(tmp_path) == ["a.norms"]

@@ -10,7 +10,8 @@ torch = pytest.importorskip("torch")
 
 import normkit
 import normkit.torch as nk
-from normkit.torch.run import alive, arm, models_of
+from normkit.recording.options import Options
+from normkit.torch.run import apart, arm, models_of
 
 
 def steps(model, *optimizers, count=3, size=4):
@@ -25,9 +26,7 @@ def steps(model, *optimizers, count=3, size=4):
 def session(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     gc.collect()
-    held = list(alive(torch.optim.Optimizer))
-    monkeypatch.setattr("normkit.torch.run.alive", lambda kind: (x for x in alive(kind) if x not in held))
-    armed = arm(to=tmp_path / "runs" / "script.norms", every=1)
+    armed = arm(Options(to=str(tmp_path / "runs" / "script.norms"), every=1))
     yield armed
     armed.close()
     capsys.readouterr()
@@ -130,3 +129,62 @@ def test_modules_sharing_parameters_are_not_both_taken():
     twins = [torch.nn.Sequential(net), torch.nn.Sequential(net, torch.nn.Linear(2, 2))]
     optimizer = torch.optim.SGD(itertools.chain(*(twin.parameters() for twin in twins[1:])), lr=0.1)
     assert models_of([optimizer]) is twins[1]
+
+
+class Wrapper(torch.optim.Optimizer):
+    """What other libraries put around an optimizer: one by its class, without what an optimizer has."""
+
+    def __init__(self, optimizer):
+        self.optimizer = optimizer
+
+    @property
+    def param_groups(self):
+        return self.optimizer.param_groups
+
+    def step(self):
+        self.optimizer.step()
+
+    def zero_grad(self):
+        self.optimizer.zero_grad()
+
+
+class Around(torch.optim.Optimizer):
+    """One that has its own step around another's, over the same tensors."""
+
+    def __init__(self, optimizer):
+        super().__init__(optimizer.param_groups, {})
+        self.optimizer = optimizer
+
+    def step(self):
+        self.optimizer.step()
+
+
+@pytest.mark.parametrize("wrap", [Wrapper, Around])
+def test_an_optimizer_around_another_is_recorded_once(wrap, session):
+    net, other = torch.nn.Linear(4, 2), torch.nn.Linear(4, 2)
+    wrapped = wrap(torch.optim.SGD(net.parameters(), lr=0.1))
+    second = wrap(torch.optim.SGD(other.parameters(), lr=0.1))
+    for _ in range(3):
+        steps(net, wrapped, count=1)
+        steps(other, second, count=1)
+    session.close()
+    (path,) = session.paths
+    run = normkit.load(path)
+    assert run.steps.tolist() == [0, 1, 2, 3]
+    assert len(run.tensors) == 4
+
+
+def test_optimizers_apart_hold_no_tensor_twice():
+    w, v = torch.ones(2, requires_grad=True), torch.ones(3, requires_grad=True)
+    first, second, both = (torch.optim.SGD(tensors, lr=0.1) for tensors in ([w], [v], [w, v]))
+    assert apart([first, both, second]) == [first, second]
+    assert apart([Wrapper(first), first]) == [first]
+
+
+def test_optimizers_from_before_the_session_are_not_joined(tmp_path, capsys):
+    old, new = torch.nn.Linear(4, 2), torch.nn.Linear(4, 2)
+    before = torch.optim.SGD(old.parameters(), lr=0.1)
+    armed = arm(Options(to=str(tmp_path / "mine"), every=1, quiet=True))
+    steps(new, torch.optim.SGD(new.parameters(), lr=0.1))
+    assert normkit.load(armed.close()).tensors == ("weight", "bias")
+    assert before.param_groups

@@ -13,12 +13,20 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """The program `normkit`. Interrupted, it dies as Python does: of the signal, so that a shell's loop stops too."""
+    """The program `normkit`. Interrupted, it dies as Python does: of the signal, so that a shell's loop stops too.
+
+    Inside IPython (`%run -m normkit ...`) it just returns: what there is to say has been said.
+    """
     from normkit.cli.group import group
     from normkit.cli.script import Interrupted
+    from normkit.cli.shell import inside_shell
 
     try:
         group(prog_name="normkit", windows_expand_args=False)
-    except Interrupted:
+    except SystemExit as stop:
+        if inside_shell():
+            return
+        if not isinstance(stop, Interrupted):
+            raise
         sys.excepthook = lambda *_: None  # the script's traceback has been shown
         raise KeyboardInterrupt from None

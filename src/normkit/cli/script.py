@@ -13,6 +13,7 @@ from pathlib import Path
 from types import CodeType, ModuleType, TracebackType
 
 from normkit.errors import ArgumentError
+from normkit.recording.ending import words_for
 
 FAILED, INTERRUPTED = 1, 130
 ROOM = os.path.dirname(os.path.abspath(__file__))
@@ -27,10 +28,11 @@ class Interrupted(SystemExit):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a script ended: the exit code that Python would give, and the words for the recording."""
+    """How a program ended: its exit code, the words for the recording, and the signal that a child died of, or 0."""
 
     code: int
     end: str = "finished"
+    signal: int = 0
 
     @property
     def interrupted(self) -> bool:
@@ -59,12 +61,9 @@ class Program(ABC):
             raise
         except SystemExit as stop:
             return _exit(stop)
-        except KeyboardInterrupt as error:
-            self._show(error)
-            return Outcome(INTERRUPTED, "interrupted")
         except BaseException as error:
             self._show(error)
-            return Outcome(FAILED, f"error: {type(error).__name__}")
+            return Outcome(INTERRUPTED if isinstance(error, KeyboardInterrupt) else FAILED, words_for(error))
         return Outcome(0)
 
     @abstractmethod
@@ -140,14 +139,11 @@ def prepare(called: str, arguments: Sequence[str]) -> Script:
 
 def _exit(stop: SystemExit) -> Outcome:
     """sys.exit(None), sys.exit(3), sys.exit("sentence") as Python treats them."""
-    if stop.code is None:
-        return Outcome(0)
-    if isinstance(stop.code, int):
-        code = int(stop.code)
-        return Outcome(code, "finished" if code == 0 else f"error: exit code {code}")
+    if stop.code is None or isinstance(stop.code, int):
+        return Outcome(int(stop.code or 0), words_for(stop))
     _flush()
     print(stop.code, file=sys.stderr)
-    return Outcome(FAILED, f"error: {stop.code}")
+    return Outcome(FAILED, words_for(stop))
 
 
 def _flush() -> None:

@@ -20,7 +20,7 @@ WEIGHT = {"error": 0, "warning": 1, "note": 2}
 __all__ = ["RULES", "WEIGHT", "Columns", "Source", "findings", "lines", "text"]
 
 
-def findings(source: Source) -> list[Finding]:
+def findings(source: Source | Columns) -> list[Finding]:
     """Everything the rules find in a recording, the gravest first; of one gravity in the order of `RULES`.
 
     Each finding says what was seen with its figures, what to do, which tensors, and what its threshold rests on.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
 from normkit.errors import NormkitError
-from normkit.types import Param
+from normkit.types import Param, Stats
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from normkit.types import Matrix
 
     Flags = NDArray[np.bool_]
+
+
+T = TypeVar("T")
+FEW = 8  # records: to read one takes a hundredth of a pass over them all
 
 
 class Source(Protocol):
@@ -32,6 +36,16 @@ class Source(Protocol):
     def matrix(self, norm: str = "l2", quantity: str = "weight") -> Matrix: ...
     def sums(self, name: str, quantity: str = "weight") -> Matrix: ...
     def scalar(self, name: str) -> NDArray[np.float64]: ...
+    def at(self, step: int) -> Mapping[str, Mapping[str, Stats]]: ...
+
+
+def items(value: Any, kind: type[T]) -> list[T]:
+    """What a list holds of one kind; a damaged file may hold anything, and no list.
+
+    >>> items(["a", 1, None], str), items("a", str)
+    (['a'], [])
+    """
+    return [item for item in value if isinstance(item, kind)] if isinstance(value, list | tuple) else []
 
 
 class Columns:
@@ -60,8 +74,28 @@ class Columns:
         """[records][tensors]; NaN where there is none."""
         key = (norm, quantity)
         if key not in self._matrices:
-            self._matrices[key] = self.source.matrix(norm, quantity)
+            read = self._nonfinite(quantity) if norm == "nonfinite" else self.source.matrix(norm, quantity)
+            self._matrices[key] = read
         return self._matrices[key]
+
+    def _nonfinite(self, quantity: str) -> Matrix:
+        """Where a length is finite there is no such entry; so the few records in which one is not are read alone."""
+        lengths = self.matrix("l2", quantity)
+        rows = np.flatnonzero(~np.isfinite(lengths).all(axis=1))
+        if len(rows) > FEW:
+            return self.source.matrix("nonfinite", quantity)
+        entries = np.zeros_like(lengths)
+        for row in rows:
+            found = self.source.at(int(self.steps[row]))
+            there = [found.get(name, {}).get(quantity) for name in self.tensors]
+            entries[row] = [np.nan if stats is None else stats.nonfinite for stats in there]
+        return entries
+
+    def sizes(self, quantity: str = "weight") -> Matrix:
+        """[records][tensors]: the root mean square entry, from the lengths and the newest shape of each tensor."""
+        counts = np.array([max(param.count, 1) for param in self.params], dtype=np.float64)
+        sizes: Matrix = self.matrix("l2", quantity) / np.sqrt(counts)
+        return sizes
 
     def scalar(self, name: str) -> NDArray[np.float64]:
         """One value per record, NaN where there is none."""

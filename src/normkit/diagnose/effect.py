@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from normkit.diagnose.columns import Columns
 from normkit.diagnose.words import listed, number, verb
 from normkit.types import Finding, Param
+
+if TYPE_CHECKING:
+    from normkit.diagnose.columns import Flags
+    from normkit.types import Matrix
 
 TERMS = 3e4  # terms of a cancelling sum (images x positions)
 INVARIANT = 1e-2  # |cos(w, g)| of a kernel whose length does not matter; measured 1e-6 to 5e-5, else 0.1 to 0.5
@@ -29,9 +34,7 @@ def no_effect(columns: Columns) -> list[Finding]:
     inputs are merely huge. A normalization that takes out the bias takes out the kernel's length too, which makes its
     gradient orthogonal (measured there 1e-6 to 4e-5); a key's bias cancels in the softmax without that.
     """
-    if not columns.trained.any():
-        return []
-    pairs = [(bias, kernel) for bias, kernel in _pairs(columns) if _cancels(columns, bias, kernel)]
+    pairs = _cancelling(columns)
     keys = [pair for pair in pairs if KEY.search(_layer(columns.tensors[pair[0]]))]
     others = [pair for pair in pairs if pair not in keys]
     return [_finding(columns, group) for group in (others, keys) if group]
@@ -53,32 +56,52 @@ def _is_kernel(param: Param) -> bool:
     return param.role == "kernel" and param.part == "whole"
 
 
-def _cancels(columns: Columns, bias: int, kernel: int) -> bool:
-    unit = UNITS.get(columns.params[bias].dtype.split(".")[-1])
-    if unit is None:
-        return False
-    sizes = columns.matrix("rms", "grad")[columns.trained]
-    peers = [n for n, param in enumerate(columns.params) if param.role in ("bias", "scale") and n != bias]
-    strongest = np.fmax.reduce(sizes[:, peers], axis=1) if peers else np.full(len(sizes), np.nan)
-    usable = np.isfinite(sizes[:, bias]) & (sizes[:, kernel] > 0) & (strongest > 0)
-    if not usable.any() or not sizes[usable, bias].any():  # exactly zero throughout is the business of `never_updated`
-        return False
-    share = np.sqrt(unit) if _length_is_lost(columns, kernel) else unit * np.sqrt(TERMS)
-    limit = share * np.fmin(sizes[:, kernel], strongest)
-    return bool((sizes[usable, bias] < limit[usable]).all())
+def _cancelling(columns: Columns) -> list[tuple[int, int]]:
+    """The pairs whose bias stays under the limit, all pairs at once: a large model has hundreds."""
+    pairs = [pair for pair in _pairs(columns) if _unit(columns, pair[0])]
+    if not pairs or not columns.trained.any():
+        return []
+    sizes = columns.sizes("grad")[columns.trained]
+    biases, kernels = (list(which) for which in zip(*pairs, strict=True))
+    own, limit = sizes[:, biases], np.minimum(sizes[:, kernels], _strongest_other(columns, sizes, biases))
+    usable = np.isfinite(own) & (limit > 0)
+    told = (usable & (own != 0)).any(axis=0)  # exactly zero throughout is the business of `never_updated`
+    units = np.array([_unit(columns, bias) for bias in biases])
+    nothing, rounding = (
+        told & ((own < shares * limit) | ~usable).all(axis=0) for shares in (units * np.sqrt(TERMS), np.sqrt(units))
+    )
+    if (rounding & ~nothing).any():
+        nothing |= rounding & _length_is_lost(columns)[kernels]
+    return [pair for pair, fires in zip(pairs, nothing, strict=True) if fires]
 
 
-def _length_is_lost(columns: Columns, kernel: int) -> bool:
-    """Is the gradient orthogonal to the kernel in every record, so that what follows must divide its length out?"""
-    cosines = np.abs(columns.cosines()[columns.trained, kernel])
-    known = cosines[np.isfinite(cosines)]
-    return bool(known.size and known.max() < INVARIANT)
+def _unit(columns: Columns, n: int) -> float:
+    """The unit roundoff of a tensor; 0 where it is too coarse to tell."""
+    return UNITS.get(columns.params[n].dtype.split(".")[-1], 0.0)
+
+
+def _strongest_other(columns: Columns, sizes: Matrix, biases: Sequence[int]) -> Matrix:
+    """[records][biases]: the largest of all biases and scales but the bias itself; -inf where there is none."""
+    peers = [n for n, param in enumerate(columns.params) if param.role in ("bias", "scale")]
+    known = np.where(np.isnan(sizes), -np.inf, sizes)
+    if len(peers) < 2:
+        return np.full((len(sizes), len(biases)), -np.inf)
+    second, first = (each[:, None] for each in np.partition(known[:, peers], (-2, -1), axis=1)[:, -2:].T)
+    strongest: Matrix = np.where(known[:, biases] == first, second, first)
+    return strongest
+
+
+def _length_is_lost(columns: Columns) -> Flags:
+    """[tensors]: is the gradient orthogonal to it in every record, so that what follows must divide its length out?"""
+    cosines = np.abs(columns.cosines()[columns.trained])
+    known = np.isfinite(cosines)
+    return np.asarray(known.any(axis=0) & (np.where(known, cosines, 0.0) < INVARIANT).all(axis=0))
 
 
 def _finding(columns: Columns, pairs: Sequence[tuple[int, int]]) -> Finding:
     names = tuple(columns.tensors[bias] for bias, _ in pairs)
     bias, kernel = pairs[0]
-    sizes = columns.matrix("rms", "grad")[columns.trained]
+    sizes = columns.sizes("grad")[columns.trained]
     own, beside = (float(np.nanmedian(sizes[:, n])) for n in (bias, kernel))
     which = f" of {names[0]}" if len(names) > 1 else ""
     text = (

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normkit.diagnose.columns import Columns
+from normkit.diagnose.columns import Columns, items
 from normkit.diagnose.words import listed, verb
 from normkit.types import Finding
 
@@ -18,7 +18,7 @@ LEAST = 2  # steps: the first one of a warmup has learning rate 0
 
 def untrained(columns: Columns) -> list[Finding]:
     """Trainable tensors that were given to no optimizer, as the recorder noted them."""
-    names = tuple(columns.meta.get("untrained") or ())
+    names = tuple(items(columns.meta.get("untrained"), str))
     if not names:
         return []
     text = f"{listed(names)} {verb(names, 'is', 'are')} trainable but in no optimizer, so no step changes {_it(names)}."
@@ -110,7 +110,7 @@ def _reason(columns: Columns, n: int) -> str:
 
 def _watched(columns: Columns) -> Flags:
     """Trainable, in an optimizer, and not made of other tensors."""
-    left_out = set(columns.meta.get("untrained") or ())
+    left_out = set(items(columns.meta.get("untrained"), str))
     return np.array(
         [
             param.trainable and param.part != "effective" and param.role != "buffer" and param.name not in left_out
@@ -129,14 +129,18 @@ def _still(columns: Columns) -> Flags:
     still = np.ones(len(columns.tensors), dtype=bool)
     if not len(columns.steps):
         return still
-    still &= columns.present().sum(axis=0) >= 2  # one record shows no standstill
+    there = columns.present()
+    still &= there.sum(axis=0) >= 2  # one record shows no standstill
+    start = np.argmax(there, axis=0)
     for kind in ("l2", "l1", "mean"):
+        if not still.any():
+            return still  # as in most runs: the other sums need not be read
         values = columns.matrix(kind)
-        start = np.argmax(columns.present(), axis=0)
         reference = np.take_along_axis(values, start[None, :], axis=0)
-        still &= ((values == reference) | ~columns.present()).all(axis=0)
-    updates = columns.matrix("linf", "update")
-    still &= ~(np.nan_to_num(updates, nan=0.0) != 0).any(axis=0)
+        still &= ((values == reference) | ~there).all(axis=0)
+    if still.any():
+        updates = columns.matrix("linf", "update")
+        still &= ~(np.nan_to_num(updates, nan=0.0) != 0).any(axis=0)
     return still
 
 

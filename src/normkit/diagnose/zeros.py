@@ -16,8 +16,11 @@ def all_zero(columns: Columns) -> list[Finding]:
     """
     if not columns.trained.any():
         return []
+    short = [n for n in _watched(columns) if columns.matrix("l2")[-1, n] == 0]  # or its squares are: underflow
+    if not short:
+        return []
     largest = columns.matrix("linf")
-    zero = [n for n in _watched(columns) if largest[-1, n] == 0]
+    zero = [n for n in short if largest[-1, n] == 0]
     from_start = [n for n in zero if np.nanmax(largest[:, n]) == 0]
     later = [n for n in zero if n not in set(from_start)]
     return _never_left(columns, from_start) + _fell(columns, later)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -20,156 +19,164 @@ if TYPE_CHECKING:
 
     from normkit.types import Matrix
 
+    Spans = NDArray[np.int64]  # [spans][8], see below
+    Planes = NDArray[np.float32]  # [min, mean, max][spans][tensors], or one of the three
+
 RADIX = 16
 ENOUGH = 3  # read at most so many times the spans asked for
 ITEM = 4  # bytes of a float32
 ROWS = {"l1": "abs", "l2": "sq", "linf": "max", "rms": "sq", "mean": "sum", "zeros": "zeros", "nonfinite": "nonfinite"}
 
 
-Numbered = tuple[int, Layout]
-
-
 class Envelope(NamedTuple):
     """Least, mean and most of one norm over spans of steps, ascending.
 
-    Shapes: first, last (steps) and records [spans]; least, mean, most [spans][tensors], columns as in `tensors` of the
-        recording; NaN where a tensor has no value in a span.
+    Shapes: first, last (steps) and records [spans]; least, mean, most [spans][tensors] float32, columns as in
+        `tensors` of the recording; NaN where a tensor has no value in a span.
     """
 
     first: NDArray[np.int64]
     last: NDArray[np.int64]
     records: NDArray[np.int64]
-    least: Matrix
-    mean: Matrix
-    most: Matrix
+    least: Planes
+    mean: Planes
+    most: Planes
 
 
-class Span(NamedTuple):
-    """A block of the pyramid, or one record (level 0)."""
-
-    level: int
-    key: int  # of the block: its id; of the record: its seq
-    first: int  # seq
-    last: int
-    records: int
-    first_step: int
-    last_step: int
-    layout: int
+# A span is a block of the pyramid or one record (level 0); `key` is the block's id, or the record's seq.
+LEVEL, KEY, FIRST, LAST, RECORDS, FIRST_STEP, LAST_STEP, LAYOUT = range(8)
 
 
 def read(
     con: sqlite3.Connection, index: Index, kind: str, quantity: str, *, spans: int, start: int, stop: int
 ) -> Envelope:
-    """The envelope over the steps from `start` to `stop`, both included."""
+    """The envelope over the steps from `start` to `stop`, both included; a coarse block at an end reaches beyond it."""
     if kind not in ROWS:
         raise ArgumentError(f"{kind!r} does not follow from the pyramid; {', '.join(map(repr, ROWS))} do")
-    chosen = _chosen(_spans(con, index, start, stop), spans)
-    planes = np.full((3, len(chosen), len(index.params)), np.nan)
-    numbers = np.array([span.layout for span in chosen], dtype=np.int64)
-    for number in np.unique(numbers).tolist():
+    chosen = _chosen(_spans(con, index), spans, start, stop)
+    planes = np.full((3, len(chosen), len(index.params)), np.nan, np.float32)
+    for number in np.unique(chosen[:, LAYOUT]).tolist():
         layout = index.layouts.get(number, EMPTY)
         columns = np.array([index.columns[param.name] for param in layout.params], dtype=np.int64)
-        scale = _scale(kind, layout.counts)
-        for level in (True, False):
-            places = [i for i, span in enumerate(chosen) if span.layout == number and (span.level > 0) is level]
-            if places:
-                get = _of_blocks if level else _of_records
-                keys = [chosen[i].key for i in places]
-                values = get(con, (number, layout), keys, row=ROWS[kind], quantity=quantity)
-                planes[:, np.array(places)[:, None], columns] = values[:, :, layout.positions] * scale
+        part = _Part(con, number, layout, row=ROWS[kind], quantity=quantity)
+        for level in np.unique(chosen[chosen[:, LAYOUT] == number, LEVEL]).tolist():
+            places = np.flatnonzero((chosen[:, LAYOUT] == number) & (chosen[:, LEVEL] == level))
+            part.put(planes, places, columns, level, chosen[places, KEY])
+    planes *= _scale(kind, np.array([param.count for param in index.params], dtype=np.float64))
     return _merged(chosen, planes, spans)
 
 
-def _spans(con: sqlite3.Connection, index: Index, start: int, stop: int) -> list[Span]:
-    """All blocks and records that touch these steps, without those that a later attempt replaced."""
-    records = [
-        Span(0, seq, seq, seq, 1, step, step, layout)
-        for seq, step, layout in zip(
-            index.seqs.tolist(), index.steps.tolist(), index.layout_numbers.tolist(), strict=True
-        )
-        if start <= step <= stop
-    ]
+def _spans(con: sqlite3.Connection, index: Index) -> Spans:
+    """All records and blocks in the order of recording, without those that a later attempt replaced."""
+    seqs, steps, layouts = index.seqs, index.steps, index.layout_numbers
+    zero = np.zeros_like(seqs)
+    records: Spans = np.stack([zero, seqs, seqs, seqs, zero + 1, steps, steps, layouts], axis=1)
     if not con.execute("SELECT 1 FROM sqlite_master WHERE name = 'pyramid'").fetchone():
         return records  # a file of the first version
-    begun = dict(con.execute("SELECT attempt, min(step) FROM record GROUP BY attempt").fetchall())
-    query = (
-        "SELECT level, id, first, last, records, first_step, last_step, layout, attempt FROM pyramid"
-        " WHERE first_step >= ? AND last_step <= ?"
+    query = "SELECT level, id, first, last, records, first_step, last_step, layout, attempt FROM pyramid"
+    blocks: Spans = np.array(con.execute(query).fetchall(), dtype=np.int64).reshape(-1, 9)
+    for attempt, step in index.begun.items():
+        blocks = blocks[(blocks[:, 8] >= attempt) | (blocks[:, LAST_STEP] < step)]
+    whole = np.concatenate([records, blocks[:, :8]])
+    return np.asarray(whole[np.argsort(whole[:, FIRST], kind="stable")])
+
+
+def _chosen(spans: Spans, wanted: int, start: int, stop: int) -> Spans:
+    """Such that each record is in one span: as fine as `wanted` allows, and as is there."""
+    records = spans[(spans[:, LEVEL] == 0) & (spans[:, LAST_STEP] >= start) & (spans[:, FIRST_STEP] <= stop)]
+    total = int(np.ptp(records[:, KEY])) + 1 if len(records) else 0
+    finest = 0
+    while total > ENOUGH * wanted * RADIX**finest:
+        finest += 1
+    taken = spans[:0]
+    for level in range(int(spans[:, LEVEL].max(initial=0)), -1, -1):
+        taken = _refined(taken, spans[spans[:, LEVEL] == level], replace=level >= finest)
+    seen = taken[(taken[:, LAST_STEP] >= start) & (taken[:, FIRST_STEP] <= stop)]
+    return np.asarray(seen[np.argsort(seen[:, FIRST_STEP], kind="stable")])
+
+
+def _refined(taken: Spans, finer: Spans, *, replace: bool) -> Spans:
+    """`taken` with the `finer` spans beside it and, to `replace` them, in the place of those that they are whole of."""
+    begin, end = (
+        np.searchsorted(finer[:, FIRST], taken[:, FIRST]),
+        np.searchsorted(finer[:, LAST], taken[:, LAST], "right"),
     )
-    blocks = []
-    for *numbers, attempt in con.execute(query, (start, stop)):
-        span = Span(*map(int, numbers))
-        if all(span.last_step < step for later, step in begun.items() if later > attempt):
-            blocks.append(span)
-    return records + blocks
+    sums = np.concatenate([[0], np.cumsum(finer[:, RECORDS])])
+    kept = taken[(sums[np.maximum(begin, end)] - sums[begin] != taken[:, RECORDS]) | (not replace)]
+    before = np.searchsorted(kept[:, LAST], finer[:, FIRST], "left")  # spans that end before each of the finer begins
+    begun = np.searchsorted(kept[:, FIRST], finer[:, LAST], "right")  # and those that begin before it ends
+    whole = np.concatenate([kept, finer[before == begun]])
+    return np.asarray(whole[np.argsort(whole[:, FIRST], kind="stable")])
 
 
-def _chosen(spans: Sequence[Span], wanted: int) -> list[Span]:
-    """Such that each record is in one span: of the finest level that is not too fine, else a coarser, else a finer."""
-    total = max((span.last for span in spans), default=0) - min((span.first for span in spans), default=0) + 1
-    level = 0
-    while total > ENOUGH * wanted * RADIX**level:
-        level += 1
-    top = max((span.level for span in spans), default=0)
-    by_level: dict[int, list[Span]] = {}
-    for span in sorted(spans, key=lambda span: span.first):
-        by_level.setdefault(span.level, []).append(span)
-    taken: list[Span] = []
-    for number in (*range(level, top + 1), *range(min(level, top + 1) - 1, -1, -1)):
-        taken = sorted([*taken, *_beside(taken, by_level.get(number, ()))], key=lambda span: span.first)
-    return sorted(taken, key=lambda span: span.first_step)
-
-
-def _beside(taken: Sequence[Span], more: Sequence[Span]) -> Sequence[Span]:
-    """Those of `more` that hold no record of `taken`; both are ascending and free of overlap."""
-    if not taken or not more:
-        return more
-    first, last = (np.array([span[place] for span in taken]) for place in (2, 3))
-    mine, ends = (np.array([span[place] for span in more]) for place in (2, 3))
-    free = np.searchsorted(first, ends, "right") == np.searchsorted(last, mine, "left")
-    return [more[i] for i in np.flatnonzero(free).tolist()]
-
-
-def _scale(norm: str, counts: NDArray[np.float64]) -> NDArray[np.float64]:
+def _scale(kind: str, counts: NDArray[np.float64]) -> NDArray[np.float32]:
     """What the stored number of each tensor is multiplied with: rms = l2 / sqrt(n), mean = sum / n."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return {"rms": 1 / np.sqrt(counts), "mean": 1 / counts}.get(norm, np.ones(len(counts)))
+    with np.errstate(divide="ignore"):
+        scale = {"rms": 1 / np.sqrt(counts), "mean": 1 / counts}.get(kind, np.ones(len(counts)))
+    return scale.astype(np.float32)
 
 
-def _of_records(con: sqlite3.Connection, layout: Numbered, keys: Sequence[int], *, row: str, quantity: str) -> Matrix:
-    seqs = np.array(keys, dtype=np.int64)
-    values = blobs.read_rows(con, *layout, seqs, quantity=quantity, names=(row,))[0]
-    return np.broadcast_to(np.sqrt(values) if row == "sq" else values, (3, *values.shape))
+class _Part:
+    """One row of the sums of one quantity in one layout, of blocks or of records."""
+
+    def __init__(self, con: sqlite3.Connection, number: int, layout: Layout, *, row: str, quantity: str) -> None:
+        self._con, self._number, self._layout, self._row, self._quantity = con, number, layout, row, quantity
+
+    def put(
+        self, planes: Planes, places: NDArray[np.int64], columns: NDArray[np.int64], level: int, keys: NDArray[np.int64]
+    ) -> None:
+        """Fill `places` x `columns` of planes [min, mean, max][spans][tensors]."""
+        values = self._blocks(level, keys) if level else self._records(keys)
+        whole = len(places) == planes.shape[1] and np.array_equal(columns, self._layout.positions)
+        if whole and planes.shape[2] == self._layout.width:
+            planes[:] = values
+        else:
+            planes[:, places[:, None], columns] = values[:, :, self._layout.positions]
+
+    def _records(self, seqs: NDArray[np.int64]) -> Matrix:
+        values = blobs.read_rows(
+            self._con, self._number, self._layout, seqs, quantity=self._quantity, names=(self._row,)
+        )[0]
+        with np.errstate(invalid="ignore"):
+            return np.broadcast_to(np.sqrt(values) if self._row == "sq" else values, (3, *values.shape))
+
+    def _blocks(self, level: int, keys: NDArray[np.int64]) -> Planes:
+        width, column = self._layout.width, COLUMNS[self._quantity]
+        out, line = np.full((3, len(keys), width), np.nan, np.float32), 3 * width * ITEM
+        place = {key: i for i, key in enumerate(keys.tolist())}
+        query = f"SELECT id, length({column}), substr({column}, ?, ?) FROM pyramid WHERE level = ? AND layout = ?"
+        for key, length, part in self._con.execute(
+            query, (SUMS.index(self._row) * line + 1, line, level, self._number)
+        ):
+            if length is None or key not in place:
+                continue
+            if length not in (6 * line, 7 * line) or not isinstance(part or b"", bytes):
+                raise DamageError(
+                    f"block {key} of the {self._quantity} pyramid takes {length} bytes where {6 * line} were expected"
+                )
+            out[:, place[key]] = np.frombuffer(part or b"", "<f4").reshape(3, width)
+        return out
 
 
-def _of_blocks(con: sqlite3.Connection, layout: Numbered, keys: Sequence[int], *, row: str, quantity: str) -> Matrix:
-    """[min, mean, max][blocks][columns] of one row of sums."""
-    width, column = layout[1].width, COLUMNS[quantity]
-    out, line = np.full((3, len(keys), width), np.nan), 3 * width * ITEM
-    query = f"SELECT length({column}), substr({column}, ?, ?) FROM pyramid WHERE id = ?"
-    for place, key in enumerate(keys):
-        length, part = con.execute(query, (SUMS.index(row) * line + 1, line, key)).fetchone()
-        if length is None:
-            continue
-        if length not in (6 * line, 7 * line) or not (isinstance(part, bytes) or length == 0):
-            raise DamageError(f"a block of the {quantity} pyramid takes {length} bytes where {6 * line} were expected")
-        out[:, place] = np.frombuffer(part or b"", "<f4").reshape(3, width)
-    return out
-
-
-def _merged(chosen: Sequence[Span], planes: Matrix, wanted: int) -> Envelope:
+def _merged(chosen: Spans, planes: Planes, wanted: int) -> Envelope:
     """Neighbours joined until there are at most `wanted`, of about as many steps each."""
-    heads = np.array([(span.first_step, span.last_step, span.records) for span in chosen], dtype=np.int64)
-    first, last, records = heads.reshape(-1, 3).T
+    first, last, records = chosen[:, FIRST_STEP], chosen[:, LAST_STEP], chosen[:, RECORDS]
     if len(chosen) <= wanted:
         return Envelope(first, last, records, *planes)
     width = (last[-1] - first[0] + 1) / wanted
     bins = np.minimum(((first + last) / 2 - first[0]) // width, wanted - 1)
     edges = np.flatnonzero(np.diff(bins, prepend=-1))
-    weight = np.where(np.isnan(planes[1]), 0.0, records[:, None])
+    ends = np.append(edges[1:], len(first))
+    least, mean, most = planes[:, edges]
+    many = np.flatnonzero(ends - edges > 1)
+    total, weight = np.zeros((2, len(many), planes.shape[2]))
+    for member in range(int((ends - edges).max())):  # one member of each of these bins at a time
+        some = np.flatnonzero(edges[many] + member < ends[many])
+        which, into = edges[many[some]] + member, many[some]
+        there = ~np.isnan(planes[1, which])
+        least[into], most[into] = np.fmin(least[into], planes[0, which]), np.fmax(most[into], planes[2, which])
+        total[some] += np.where(there, planes[1, which], 0.0) * records[which, None]
+        weight[some] += there * records[which, None]
     with np.errstate(invalid="ignore", divide="ignore"):
-        total = np.add.reduceat(np.where(weight > 0, planes[1], 0.0) * weight, edges)
-        mean = total / np.add.reduceat(weight, edges)
-    least, most = np.fmin.reduceat(planes[0], edges), np.fmax.reduceat(planes[2], edges)
-    ends = np.append(edges[1:], len(first)) - 1
-    return Envelope(first[edges], last[ends], np.add.reduceat(records, edges), least, mean, most)
+        mean[many] = total / weight
+    return Envelope(first[edges], last[ends - 1], np.add.reduceat(records, edges), least, mean, most)

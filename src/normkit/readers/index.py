@@ -59,6 +59,7 @@ class Index:
     epochs: NDArray[np.float64]
     walls: NDArray[np.float64]
     layout_numbers: NDArray[np.int64]
+    begun: dict[int, int]  # attempt -> its first step
 
     @cached_property
     def columns(self) -> dict[str, int]:
@@ -81,7 +82,8 @@ def read(con: sqlite3.Connection) -> Index:
     epochs, walls = (_numbers(columns[i], np.float64) for i in (3, 4))
     valid = _that_count(steps, attempts)
     chosen = (seqs[valid], steps[valid], epochs[valid], walls[valid], layout_numbers[valid])
-    return Index(meta, tuple(newest.values()), layouts, *chosen)
+    begun = {attempt: int(steps[attempts == attempt].min()) for attempt in np.unique(attempts).tolist()}
+    return Index(meta, tuple(newest.values()), layouts, *chosen, begun)
 
 
 def scalars(con: sqlite3.Connection, seqs: NDArray[np.int64]) -> list[dict[str, float]]:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from normkit.errors import ArgumentError, in_brief
-from normkit.readers import blobs, envelope, formula, index
+from normkit.readers import blobs, envelope, formula, grouped, index, tables
 from normkit.readers.database import opened
 from normkit.readers.envelope import Envelope
 from normkit.readers.index import EMPTY
 from normkit.readers.newest import latest
-from normkit.types import QUANTITIES, SUMS, Finding, Param, Stats
+from normkit.readers.words import check_word
+from normkit.types import QUANTITIES, SUMS, Finding, Param, Reading, Stats
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -120,22 +120,10 @@ class Recording:
         Shapes: -> [steps][groups] float64; NaN where there is none.
         Raises: ArgumentError for a tensor that was not recorded so, or a norm or quantity that does not exist.
         """
-        kind, param, found = formula.kept(norm), self.params[self._column(name)], self._index
-        _check_word("quantity", quantity, QUANTITIES)
-        groups = max((len(layout.groups.get((name, per), ())) for _, layout in found.used_layouts), default=0)
-        if not groups:
-            raise ArgumentError(f"{name!r} was not recorded per={per!r}; record(..., per={per!r}) does so")
-        out = np.full((len(found.steps), groups), np.nan)
+        self._column(name)
+        check_word("quantity", quantity, QUANTITIES)
         with opened(self.path) as con:
-            for number, layout in found.used_layouts:
-                here = layout.groups.get((name, per), EMPTY.positions)
-                places = np.flatnonzero(found.layout_numbers == number)
-                read = blobs.read_rows(
-                    con, number, layout, found.seqs[places], quantity=quantity, names=formula.NEEDS[kind]
-                )
-                counts = np.full(len(here), param.count / max(len(here), 1))
-                out[places, : len(here)] = formula.value(kind, read[:, :, here], counts)
-        return out
+            return grouped.read(con, self._index, name, per=per, kind=formula.kept(norm), quantity=quantity)
 
     def envelope(
         self,
@@ -156,7 +144,7 @@ class Recording:
         Raises: ArgumentError for a norm or quantity that does not exist, `std` (which does not follow from extremes),
             and unless spans >= 1.
         """
-        _check_word("quantity", quantity, QUANTITIES)
+        check_word("quantity", quantity, QUANTITIES)
         if not isinstance(spans, int) or spans < 1:
             raise ArgumentError(f"spans={in_brief(spans)}: expected a whole number of at least 1")
         first, last = (-(1 << 62) if start is None else int(start)), ((1 << 62) if stop is None else int(stop))
@@ -169,7 +157,7 @@ class Recording:
         Shapes: -> [steps][tensors] float64; NaN where there is none.
         Raises: ArgumentError for a sum or quantity that does not exist.
         """
-        _check_word("sum", name, SUMS)
+        check_word("sum", name, SUMS)
         return self._assembled((name,), quantity, lambda layout, rows: rows[0])
 
     def series(self, name: str, norm: str = "l2", quantity: str = "weight") -> NDArray[np.float64]:
@@ -183,7 +171,7 @@ class Recording:
 
     def _assembled(self, needs: Sequence[str], quantity: str, of: Formula) -> Matrix:
         """The formula's values of every layout, in the rows of its records and the columns of its tensors."""
-        _check_word("quantity", quantity, QUANTITIES)
+        check_word("quantity", quantity, QUANTITIES)
         found = self._index
         with opened(self.path) as con:
             blobs.check_counts(found, blobs.size_on_disk(self.path))
@@ -192,6 +180,8 @@ class Recording:
                 places = np.flatnonzero(found.layout_numbers == number)
                 rows = blobs.read_rows(con, number, layout, found.seqs[places], quantity=quantity, names=needs)
                 columns = np.array([found.columns[param.name] for param in layout.params], dtype=np.int64)
+                if layout.params == found.params and len(places) == len(out) and layout.width == len(columns):
+                    return of(layout, rows)  # the usual case: one layout, and nothing besides
                 out[np.ix_(places, columns)] = of(layout, rows[:, :, layout.positions])
         return out
 
@@ -200,17 +190,34 @@ class Recording:
 
         Raises: ArgumentError if the step was not recorded.
         """
-        row = self._row(step)
-        number, seq = int(self._index.layout_numbers[row]), int(self._index.seqs[row])
-        layout = self._index.layouts.get(number, EMPTY)
-        with opened(self.path) as con:
-            read = blobs.read_record(con, seq, layout)
+        layout, read = self._sums_at(self._row(step))
         found: dict[str, dict[str, Stats]] = {param.name: {} for param in layout.params}
         for quantity, matrix in read.items():
             there = np.isfinite(matrix[4:6]).all(axis=0)  # counts are numbers even where every entry is NaN
             for column, values in zip(np.flatnonzero(there).tolist(), matrix[:, there].T.tolist(), strict=True):
                 found[layout.params[column].name][quantity] = _stats(layout.entries[column], values)
         return found
+
+    def reading(self, step: int) -> Reading:
+        """The record of one step as it could be written again: its sums by quantity, [7][tensors] as in `tensors`.
+
+        Raises: ArgumentError if the step was not recorded.
+        """
+        row, found = self._row(step), self._index
+        layout, read = self._sums_at(row)
+        columns = [found.columns[param.name] for param in layout.params]
+        values = {quantity: np.full((len(SUMS), len(found.params)), np.nan) for quantity in read}
+        for quantity, matrix in read.items():
+            values[quantity][:, columns] = matrix
+        epoch = None if np.isnan(found.epochs[row]) else int(found.epochs[row])
+        logged = self._all_logged()[row]
+        return Reading(step, 0, float(found.walls[row]), values, epoch=epoch, scalars=logged)
+
+    def _sums_at(self, row: int) -> tuple[index.Layout, dict[str, Matrix]]:
+        number, seq = int(self._index.layout_numbers[row]), int(self._index.seqs[row])
+        layout = self._index.layouts.get(number, EMPTY)
+        with opened(self.path) as con:
+            return layout, blobs.read_record(con, seq, layout)
 
     @property
     def scalar_names(self) -> tuple[str, ...]:
@@ -223,7 +230,7 @@ class Recording:
         Shapes: -> [steps] float64; NaN where it was not logged.
         Raises: ArgumentError if it was never logged.
         """
-        _check_word("scalar", name, self.scalar_names)
+        check_word("scalar", name, self.scalar_names)
         return np.array([logged.get(name, np.nan) for logged in self._all_logged()])
 
     @property
@@ -246,6 +253,14 @@ class Recording:
 
         return diagnose.findings(self)
 
+    def to_arrow(self, *, select: object = None, quantities: str | Sequence[str] = QUANTITIES) -> Any:
+        """The recording as a `pyarrow.Table`, one row for each step, tensor and quantity; see `readers.tables`."""
+        return tables.to_arrow(self, select=select, quantities=quantities)
+
+    def to_pandas(self, *, select: object = None, quantities: str | Sequence[str] = QUANTITIES) -> Any:
+        """The same as a `pandas.DataFrame`; epochs are Int64, names are categories."""
+        return tables.to_pandas(self, select=select, quantities=quantities)
+
     def _all_logged(self) -> list[dict[str, float]]:
         if self._logged is None:
             with opened(self.path) as con:
@@ -253,7 +268,7 @@ class Recording:
         return self._logged
 
     def _column(self, name: str) -> int:
-        _check_word("tensor", name, self.tensors)
+        check_word("tensor", name, self.tensors)
         return self._index.columns[name]
 
     def _row(self, step: int) -> int:
@@ -276,16 +291,3 @@ def load(path: str | os.PathLike[str] | None = None) -> Recording:
 def _stats(count: int, column: list[float]) -> Stats:
     total, absolute, squares, largest, zeros, nonfinite, dot = column
     return Stats(count, total, absolute, squares, largest, int(zeros), int(nonfinite), dot)
-
-
-def _check_word(what: str, given: str, known: Sequence[str]) -> None:
-    if given in known:
-        return
-    close = get_close_matches(str(given), known, n=3)
-    hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"there are {_some(known)}"
-    raise ArgumentError(f"there is no {what} {given!r}; {hint}")
-
-
-def _some(known: Sequence[str]) -> str:
-    shown = ", ".join(map(repr, known[:8])) or "none"
-    return f"{shown} and {len(known) - 8} more" if len(known) > 8 else shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -26,3 +27,35 @@ def check_what(what: Sequence[str]) -> tuple[str, ...]:
         if name not in QUANTITIES:
             raise ArgumentError(f"what={in_brief(name)}: expected some of {', '.join(QUANTITIES)}")
     return tuple(name for name in QUANTITIES if name in asked or name == "weight")
+
+
+UNITS = {"": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30, "tb": 1 << 40}
+LEAST_BUDGET = 1 << 20
+
+
+def check_budget(budget: Any) -> int | None:
+    """A budget in bytes, from a number of them or a text such as "256 MB"; None is no limit.
+
+    >>> check_budget("256 MB"), check_budget("1.5GB"), check_budget(10_000_000), check_budget(None)
+    (268435456, 1610612736, 10000000, None)
+    """
+    if budget is None:
+        return None
+    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([kmgt]?b)?\s*", str(budget).lower())
+    if found is None or isinstance(budget, bool):
+        raise ArgumentError(f"budget={in_brief(budget)}: expected a size such as '256 MB' or '1 GB', or None")
+    size = int(float(found[1]) * UNITS[found[2] or ""])
+    if size < LEAST_BUDGET:
+        raise ArgumentError(f"budget={in_brief(budget)}: a recording needs at least 1 MB")
+    return size
+
+
+def check_step(step: Any, resume: Any) -> int | None:
+    """The optimizer step at which a resumed run stands, as it was given."""
+    if step is None:
+        return None
+    if not resume:
+        raise ArgumentError(f"step={in_brief(step)} says where a resumed run stands; it needs resume=True or 'auto'")
+    if isinstance(step, bool) or not hasattr(step, "__index__") or step < 0:
+        raise ArgumentError(f"step={in_brief(step)}: expected a whole number of at least 0")
+    return int(step)

@@ -7,22 +7,26 @@ import contextlib
 import os
 import sys
 import weakref
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from normkit import diagnose
-from normkit.errors import ArgumentError, StateError
+from normkit.errors import StateError
 from normkit.readers.recording import load
 from normkit.recording.about import common_meta, now, warn_once
-from normkit.recording.checks import check_what, plain_scalar
+from normkit.recording.checks import plain_scalar
+from normkit.recording.inbox import Inbox
 from normkit.recording.packet import Packet
-from normkit.recording.schedule import Schedule
+from normkit.recording.past import find, this_process
+from normkit.recording.scalars import attach, sorted_out
+from normkit.recording.terms import Terms
 from normkit.store.paths import new_path, shown
 from normkit.store.writer import Writer
-from normkit.types import Finding, Param, When
+from normkit.types import SUMS, Finding, Param
+
+Groups = Sequence[tuple[Param, str, int]]  # tensor, per, and how many groups of it have columns of their own
 
 
 class Recorder:
@@ -33,39 +37,30 @@ class Recorder:
 
     path      the file, or None where nothing is recorded (ranks other than 0)
     steps     optimizer steps counted so far
-    records   steps recorded so far, step 0 among them
     findings  what was found, after `close()`
     """
 
-    def __init__(
-        self,
-        *,
-        to: str | Path | None,
-        every: When,
-        overhead: float,
-        what: Sequence[str],
-        quiet: bool,
-        enabled: bool = True,
-    ) -> None:
-        self.schedule = Schedule(every, overhead=overhead)
-        self.what = check_what(what)
+    def __init__(self, terms: Terms, *, enabled: bool = True) -> None:
+        self.schedule = terms.schedule()
+        self.what = terms.what
+        self._terms = terms
         self.path: Path | None = None
         self.steps = 0
         self.findings: list[Finding] = []
-        self.records = 0
-        self.tensors = 0
         self.broken: str | None = None
-        self._quiet = quiet
         self._epoch: int | None = None
         self._writer: Writer | None = None
-        self._layout = self._last_step = -1
-        self._pending: deque[Packet] = deque()
-        self._newest: Packet | None = None
-        self._held: Packet | None = None
+        self._layout, self._columns = -1, 0  # of the newest layout: its number, how many columns it has
+        self._inbox = Inbox()
         self._logged: tuple[int, dict[str, Any]] = (-1, {})
         self._pid = os.getpid()
-        if enabled:
-            self.path, wanted = new_path(to)
+        self._names: list[str] = []
+        self._settled, self._first = False, 0  # is the step known at which this attempt began, and which is it
+        self._past = find(terms.resume, terms.to) if enabled else None
+        if self._past is not None:
+            self.path = self._past.path
+        elif enabled:
+            self.path, wanted = new_path(terms.to)
             if self.path != wanted:
                 self._say(f"{shown(wanted)} exists and is kept; recording to {shown(self.path)}")
 
@@ -98,6 +93,16 @@ class Recorder:
         """True after `close()`, on ranks that record nothing, and after a failure."""
         return self._writer is None
 
+    @property
+    def records(self) -> int:
+        """Steps recorded so far, step 0 and those of earlier attempts among them."""
+        return self._inbox.records
+
+    @property
+    def tensors(self) -> int:
+        """How many tensors a record holds."""
+        return len(self._names)
+
     def epoch(self) -> None:
         """Say that an epoch ended; with `every=Every(epochs=n)` each n-th is recorded now."""
         self._epoch = (self._epoch or 0) + 1
@@ -115,23 +120,24 @@ class Recorder:
             return
         kept = {**self._logged[1]} if self._logged[0] == self.steps else {}
         self._logged = (self.steps, kept | {name: self._kept(value) for name, value in scalars.items()})
-        if self._newest is not None and self._newest.step == self.steps:
+        newest = self._inbox.newest
+        if newest is not None and newest.step == self.steps:
             with self._guard():
-                self._attach(self._newest, scalars)
+                self._attach(newest, scalars)
 
     def _finish_records(self) -> None:
-        if not (self._newest is not None and self._newest.step == self.steps and self._complete()):
+        self._settle()
+        newest = self._inbox.newest
+        if not (newest is not None and newest.step == self.steps and self._complete()):
             self._record_weights()
-        self._release()
-        self._drain(wait=True)
+        self._inbox.release(self._writer)
+        self._inbox.drain(self._writer, wait=True)
         self.steps -= self._skipped()
 
     def close(self, end: str = "finished") -> None:
         """Record the last step, finish the file, say what was found. Closing twice does nothing."""
         writer = self._writer
-        if writer is None:
-            return
-        if os.getpid() != self._pid:
+        if writer is None or os.getpid() != self._pid:
             return
         with self._guard():
             self._finish_records()
@@ -151,64 +157,54 @@ class Recorder:
 
     # -- for the doors -------------------------------------------------------------------------------------------
 
-    def _open(self, params: Sequence[Param], meta: Mapping[str, Any]) -> None:
+    def _open(self, params: Sequence[Param], meta: Mapping[str, Any], groups: Groups = ()) -> None:
         if self.path is None:
             raise StateError("a recorder that is not enabled has no file to open")
-        self._writer = Writer(self.path, {**common_meta(), "what": list(self.what), **meta})
-        self._set_params(params)
+        whole = {**common_meta(), **this_process(), "what": list(self.what), **meta}
+        self._writer = Writer(self.path, whole, resume=self._past is not None, budget=self._terms.bytes)
+        self._set_params(params, groups)
         atexit.register(_close_at_exit, weakref.ref(self))
-        self._say(f"recording {self.tensors} tensors to {shown(self.path)} ({self.schedule.text()})")
+        goes = " again" if self._past is not None else ""
+        self._say(f"recording {self.tensors} tensors to {shown(self.path)}{goes} ({self.schedule.text()})")
 
-    def _set_params(self, params: Sequence[Param]) -> None:
+    def _settle(self) -> None:
+        """Just before the first step: which one is it? Of a resumed run that has to be found out."""
+        if self._settled or self._writer is None:
+            return
+        self._settled, counted = True, self._counted()
+        if self._past is None:
+            self._writer.update_meta({"counted_before": counted} if counted else {})
+            return
+        start = self._past.settle(self._writer, self._squares(), told=self._terms.step, counted=counted)
+        self.steps = self._first = start.step
+        self._inbox.records = self._past.before(start.step)
+        self._say(f"goes on at step {start.step:,}, {start.known}")
+
+    def _squares(self) -> dict[str, float]:
+        """The sum of squares of every tensor now, by name."""
+        reading = self._present().reading()
+        values = () if reading is None else reading.values["weight"][SUMS.index("sq")].tolist()
+        return dict(zip(self._names, values, strict=False))
+
+    def _set_params(self, params: Sequence[Param], groups: Groups = ()) -> None:
         if self._writer is not None:
-            self._layout = self._writer.layout(params)
-            self.tensors = len(params)
+            self._layout = self._writer.layout(params, groups)
+            self._columns = len(params) + sum(count for *_, count in groups)
+            self._names = [param.name for param in params]
 
     def _emit(self, packet: Packet, *, hold: bool = False) -> None:
-        """Take a record; it is written as soon as all of it has arrived. One that may grow is held until `_release`."""
+        """Take a record; it is written as soon as all of it has arrived. One that may grow is held."""
         packet.epoch = self._epoch
-        self._newest = self._held = packet
+        self._inbox.take(packet)
         if self._logged[0] == self.steps:
             self._attach(packet, self._logged[1])
         if not hold:
-            self._release()
-
-    def _release(self) -> None:
-        if self._held is not None:
-            self._pending.append(self._held)
-            self._held = None
-            self._drain()
-
-    def _drain(self, *, wait: bool = False) -> None:
-        while self._writer is not None and self._pending and (wait or self._pending[0].ready()):
-            packet = self._pending.popleft()
-            reading = packet.reading()
-            if reading is not None:
-                packet.seq = self._writer.put(reading)
-                self.records += reading.step != self._last_step
-                self._last_step = reading.step
+            self._inbox.release(self._writer)
 
     def _attach(self, packet: Packet, scalars: Mapping[str, Any]) -> None:
-        numbers, lates = self._scalars(scalars)
-        if packet.seq is None:
-            packet.scalars.update(numbers)
-            packet.late_scalars.update(lates)
-        elif self._writer is not None:
-            numbers.update({name: float(late.wait()[0].reshape(-1)[0]) for name, late in lates.items()})
-            self._writer.amend(packet.seq, numbers)
-
-    def _scalars(self, scalars: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
-        """Those that are here as floats, those still on a device as Lates; what is no number is said and left out."""
-        numbers: dict[str, float] = {}
-        lates: dict[str, Any] = {}
-        for name, value in scalars.items():
-            try:
-                number = self._scalar(name, value)
-            except ArgumentError as error:
-                warn_once(f"{error}; it is not recorded")
-                continue
-            (numbers if isinstance(number, float) else lates)[name] = number
-        return numbers, lates
+        late = attach(packet, *sorted_out(scalars, self._scalar))
+        if late and packet.seq is not None and self._writer is not None:
+            self._writer.amend(packet.seq, late)
 
     @contextlib.contextmanager
     def _guard(self) -> Iterator[None]:
@@ -222,8 +218,7 @@ class Recorder:
         writer, self._writer = self._writer, None
         self.broken = f"{type(error).__name__}: {error}"
         self._detach()
-        self._pending.clear()
-        self._held = None
+        self._inbox.clear()
         if writer is not None:
             with contextlib.suppress(Exception):
                 writer.update_meta({**self._final_meta("stopped"), "error": self.broken})
@@ -247,7 +242,7 @@ class Recorder:
 
     def _say_end(self) -> None:
         self._say(self.summary())
-        if not self._quiet and self.findings:
+        if not self._terms.quiet and self.findings:
             print(diagnose.text(self.findings), file=sys.stderr)
 
     def summary(self) -> str:
@@ -260,7 +255,7 @@ class Recorder:
         return line if self.broken is None else f"{line}; stopped early: {self.broken}"
 
     def _say(self, line: str) -> None:
-        if not self._quiet:
+        if not self._terms.quiet:
             with contextlib.suppress(OSError, ValueError):
                 print(f"normkit: {line}", file=sys.stderr)
 
@@ -269,6 +264,14 @@ class Recorder:
     def _record_weights(self) -> None:
         """Record the weights as they are now."""
         raise NotImplementedError
+
+    def _present(self) -> Packet:
+        """The weights now, for nobody but the recorder."""
+        raise NotImplementedError
+
+    def _counted(self) -> int | None:
+        """How many steps were made before the recorder looked, where the optimizer says so."""
+        return None
 
     def _detach(self) -> None:
         """Take the hooks away."""

@@ -108,3 +108,25 @@ def duration(seconds: float) -> str:
         if seconds < limit:
             return f"{max(0, seconds) / size:.0f} {unit}"
     return ""
+
+
+def ordinal(number: int) -> str:
+    """
+    >>> ordinal(2), ordinal(16), ordinal(32), ordinal(112), ordinal(1024)
+    ('2nd', '16th', '32nd', '112th', '1,024th')
+    """
+    ending = "th" if number // 10 % 10 == 1 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number:,}{ending}"
+
+
+def size(count: int) -> str:
+    """Bytes in units of 1024.
+
+    >>> size(0), size(5000), size(256 << 20), size(3 << 29), size(10**16)
+    ('0 bytes', '4.88 kB', '256 MB', '1.5 GB', '9,095 TB')
+    """
+    for power, unit in enumerate(("bytes", "kB", "MB", "GB")):
+        if count < 1000 << 10 * power:
+            value = count / (1 << 10 * power)
+            return f"{value:.3g} {unit}" if value < 100 else f"{value:.0f} {unit}"
+    return f"{count / (1 << 40):,.0f} TB"

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from normkit.diagnose import Columns, Source
-from normkit.report.digits import duration, length, plural
+from normkit.diagnose import Columns, Source, findings
+from normkit.diagnose.columns import items
+from normkit.report.digits import duration, length, ordinal, plural, size
 from normkit.report.look import printable
 from normkit.report.rows import together
 from normkit.store.paths import shown
@@ -31,12 +32,22 @@ class Run(Source, Protocol):
     def findings(self) -> list[Finding]: ...
 
 
-def headline(columns: Columns, path: Path) -> str:
+def findings_of(recording: Run, columns: Columns) -> list[Finding]:
+    """As stored at the run's end, else found now, in the columns that the table is made of: each is read once."""
+    return recording.findings() if "findings" in recording.meta else findings(columns)
+
+
+def headline(run: Run) -> str:
     """How many of how many steps, and where: the line that a recorder says at its end."""
-    steps = max(int(columns.meta.get("steps") or 0), columns.last)
-    records = int(columns.trained.sum())
-    what = f"{records:,} of {plural(steps, 'step')} x {plural(len(columns.tensors), 'tensor')}"
-    return printable(f"normkit: recorded {what} in {shown(path)}")
+    records = int((run.steps > 0).sum())
+    what = f"{records:,} of {plural(total_steps(run), 'step')} x {plural(len(run.tensors), 'tensor')}"
+    return printable(f"normkit: recorded {what} in {shown(run.path)}")
+
+
+def total_steps(run: Source | Columns) -> int:
+    """Optimizer steps of the run as far as is known: those that were counted, or the last one recorded."""
+    counted = run.meta.get("steps")
+    return max(counted if isinstance(counted, int) else 0, int(run.steps[-1]) if len(run.steps) else 0)
 
 
 def overview(columns: Columns, findings: Sequence[Finding]) -> str:
@@ -72,13 +83,13 @@ def _total(columns: Columns, counted: Sequence[int]) -> str:
 
 def optimizers(columns: Columns) -> list[str]:
     """One entry per optimizer: "AdamW lr 0.001 -> 1e-05 wd 0.01/0"."""
-    known: Sequence[Mapping[str, Any]] = columns.meta.get("optimizers") or ()
+    known = items(columns.meta.get("optimizers"), dict)
     courses = [_course(columns.scalar("lr")), *[""] * len(known)]  # the first optimizer's rate is logged as "lr"
     return [_optimizer(one, course) for one, course in zip(known, courses, strict=False)]
 
 
 def _optimizer(one: Mapping[str, Any], course: str) -> str:
-    groups = one.get("groups") or ()
+    groups = items(one.get("groups"), dict)
     rates, decays = (
         list(dict.fromkeys(_short(group[key]) for group in groups if group.get(key) is not None))
         for key in ("lr", "weight_decay")
@@ -102,13 +113,40 @@ def _short(value: Any) -> str:
 
 
 def remarks(columns: Columns, walls: NDArray[np.float64]) -> list[str]:
-    """How the run ended unless it simply finished, and by which rule steps were left out."""
-    lines = [_ending(columns, walls)]
-    steps = int(columns.meta.get("steps") or columns.last)
-    every = str(columns.meta.get("every") or "")
-    if every and int(columns.trained.sum()) < steps:
-        lines.append(f"recorded: {every.removeprefix('auto: ')}{' (auto)' if every.startswith('auto: ') else ''}")
+    """How the run ended unless it simply finished, where it was resumed, and by which rules steps were left out."""
+    meta = columns.meta
+    every = _every(str(meta.get("every") or "")) if int(columns.trained.sum()) < total_steps(columns) else ""
+    kept = "; ".join(filter(None, (every, _thinned(meta) or (every and _budget(meta)))))
+    lines = [_ending(columns, walls), _resumed(meta), kept and f"recorded: {kept}"]
     return [printable(line) for line in lines if line]
+
+
+def _every(rule: str) -> str:
+    return f"{rule.removeprefix('auto: ')}{' (auto)' if rule.startswith('auto: ') else ''}"
+
+
+def _thinned(meta: Mapping[str, Any]) -> str:
+    """What is left of the older records of a run that outgrew its budget."""
+    match meta.get("thinned"):
+        case {"stride": int(stride), "before": int(before)}:
+            limit = _budget(meta)
+            return f"every {ordinal(stride)} record before step {before:,} kept{limit and f' ({limit})'}"
+    return ""
+
+
+def _budget(meta: Mapping[str, Any]) -> str:
+    budget = meta.get("budget")
+    return f"budget {size(budget)}" if isinstance(budget, int) else ""
+
+
+def _resumed(meta: Mapping[str, Any]) -> str:
+    """Where the run was gone on with; its first attempt is the first of the list."""
+    later = items(meta.get("attempts"), dict)[1:]
+    steps = [f"{began:,}" for began in items([one.get("began") for one in later], int)]
+    if not steps:
+        return ""
+    often = f"resumed {len(steps):,} times, last at step" if len(steps) > 1 else "resumed at step"
+    return f"{often} {steps[-1]} (attempt {len(steps) + 1:,})"
 
 
 def _ending(columns: Columns, walls: NDArray[np.float64]) -> str:

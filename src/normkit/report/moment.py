@@ -10,11 +10,13 @@ import numpy as np
 
 from normkit.diagnose import Columns, Source
 from normkit.report.digits import extent, length
+from normkit.report.heading import total_steps
 from normkit.report.look import Look, printable
+from normkit.report.plain import FORMAT, KINDS, described, number
 from normkit.report.table import Column, laid_out, role
 from normkit.report.text import wrapped
 from normkit.store.paths import shown
-from normkit.types import Param, Stats
+from normkit.types import QUANTITIES, Param, Stats
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,10 +38,9 @@ class Moments(Source, Protocol):
     def epochs(self) -> NDArray[np.float64]: ...
     @property
     def scalar_names(self) -> Sequence[str]: ...
-    def at(self, step: int) -> Mapping[str, Mapping[str, Stats]]: ...
 
 
-def moment(
+def text(
     recording: Moments,
     step: int,
     *,
@@ -52,29 +53,69 @@ def moment(
     Raises: ArgumentError if the step was not recorded.
     """
     look = look or Look()
-    readings = recording.at(step)
-    wanted = set(readings if select is None else select)
-    known = {param.name: param for param in Columns.of(recording).params}
-    rows = [(known[name], found) for name, found in readings.items() if found and name in wanted]
+    rows = _rows(recording, step, select)
     lines = wrapped(headline(recording, step), look.width)
     lines[0] = look.paint(lines[0], "strong")
     names = [param.name for param, _ in rows]
     return "\n".join([*lines, *(laid_out(names, _columns(rows, measure), look, EXPENDABLE) if rows else ())])
 
 
+def to_json(
+    recording: Moments, step: int, *, measure: Measure, select: Collection[str] | None = None
+) -> dict[str, Any]:
+    """The same as plain values, each norm of each quantity; numbers that JSON does not know (NaN, infinity) are None.
+
+    Raises: ArgumentError if the step was not recorded.
+    """
+    rows = _rows(recording, step, select)
+    epoch = _epoch(recording, step)
+    return {
+        "format": FORMAT,
+        "path": str(recording.path),
+        "step": step,
+        "steps": total_steps(recording),
+        "epoch": None if math.isnan(epoch) else int(epoch),
+        "scalars": {name: number(value) for name, value in _logged(recording, step)},
+        "tensors": [
+            {
+                **described(param),
+                **{word: _norms(found.get(word), measure) for word in QUANTITIES},
+            }
+            for param, found in rows
+        ],
+    }
+
+
 def headline(recording: Moments, step: int) -> str:
     """Which step of which file, and what was logged at it."""
-    steps = recording.steps
-    last = max(int(recording.meta.get("steps") or 0), int(steps[-1]))
-    record = int(np.searchsorted(steps, step))
-    epoch = float(recording.epochs[record])
-    logged = [(name, float(recording.scalar(name)[record])) for name in recording.scalar_names]
+    epoch = _epoch(recording, step)
     parts = [
-        f"normkit: step {step:,} of {last:,} in {shown(recording.path)}",
+        f"normkit: step {step:,} of {total_steps(recording):,} in {shown(recording.path)}",
         "" if math.isnan(epoch) else f"epoch {epoch:g}",
-        *(f"{name} {value:.4g}" for name, value in logged if not math.isnan(value)),
+        *(f"{name} {value:.4g}" for name, value in _logged(recording, step)),
     ]
     return printable("    ".join(filter(None, parts)))
+
+
+def _rows(recording: Moments, step: int, select: Collection[str] | None) -> list[tuple[Param, Mapping[str, Stats]]]:
+    readings = recording.at(step)
+    wanted = set(readings if select is None else select)
+    known = {param.name: param for param in Columns.of(recording).params}
+    return [(known[name], found) for name, found in readings.items() if found and name in wanted]
+
+
+def _epoch(recording: Moments, step: int) -> float:
+    return float(recording.epochs[np.searchsorted(recording.steps, step)])
+
+
+def _logged(recording: Moments, step: int) -> list[tuple[str, float]]:
+    record = int(np.searchsorted(recording.steps, step))
+    logged = [(name, float(recording.scalar(name)[record])) for name in recording.scalar_names]
+    return [(name, value) for name, value in logged if not math.isnan(value)]
+
+
+def _norms(stats: Stats | None, measure: Measure) -> dict[str, float | None] | None:
+    return None if stats is None else {kind: number(float(measure(stats, kind))) for kind in KINDS}
 
 
 def _columns(rows: Sequence[tuple[Param, Mapping[str, Stats]]], measure: Measure) -> list[Column]:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from normkit.diagnose import Columns
-from normkit.report.heading import Run, total, total_members
+from normkit.report.heading import Run, findings_of, total, total_members, total_steps
 from normkit.report.rows import row
 from normkit.report.trend import slices
-from normkit.types import Finding
+from normkit.types import Finding, Param
 
 FORMAT = 1  # grows when a key changes its meaning or goes
 KINDS = ("l1", "l2", "linf", "rms", "mean", "std", "zeros", "nonfinite")
@@ -24,12 +24,13 @@ def to_json(recording: Run, *, select: Collection[str] | None = None) -> dict[st
     `tensors` has one entry per tensor with its norms at the first and the last record in which it exists.
     """
     columns = Columns.of(recording)
+    wanted = set(columns.tensors if select is None else select)
     first, last = total(columns)
     return {
         "format": FORMAT,
         "path": str(recording.path),
         "records": len(columns.steps),
-        "steps": max(int(columns.meta.get("steps") or 0), columns.last),
+        "steps": total_steps(recording),
         "recorded_steps": [int(step) for step in columns.steps],
         "meta": _plain(dict(columns.meta)),
         "total": {
@@ -37,10 +38,8 @@ def to_json(recording: Run, *, select: Collection[str] | None = None) -> dict[st
             "l2_first": number(first),
             "l2_last": number(last),
         },
-        "findings": [_finding(finding) for finding in recording.findings()],
-        "tensors": [
-            _tensor(columns, n) for n, name in enumerate(columns.tensors) if select is None or name in set(select)
-        ],
+        "findings": [_finding(finding) for finding in findings_of(recording, columns)],
+        "tensors": [_tensor(columns, n) for n, name in enumerate(columns.tensors) if name in wanted],
     }
 
 
@@ -63,6 +62,18 @@ def _tensor(columns: Columns, n: int) -> dict[str, Any]:
     known = np.flatnonzero(columns.present()[:, n])
     one = row(columns, param.name, [n])
     return {
+        **described(param),
+        "first": _norms(columns, n, int(known[0])) if known.size else None,
+        "last": _norms(columns, n, int(known[-1])) if known.size else None,
+        "change": number(one.change),
+        "update_per_step": number(one.step),
+        "trend": [None if mean is None else number(mean) for mean in slices(columns.steps, one.lengths, one.there)],
+    }
+
+
+def described(param: Param) -> dict[str, Any]:
+    """What is known of a tensor as such."""
+    return {
         "name": param.name,
         "aliases": list(param.aliases),
         "role": param.role,
@@ -71,11 +82,6 @@ def _tensor(columns: Columns, n: int) -> dict[str, Any]:
         "dtype": param.dtype,
         "trainable": param.trainable,
         "part": param.part,
-        "first": _norms(columns, n, int(known[0])) if known.size else None,
-        "last": _norms(columns, n, int(known[-1])) if known.size else None,
-        "change": number(one.change),
-        "update_per_step": number(one.step),
-        "trend": [None if mean is None else number(mean) for mean in slices(columns.steps, one.lengths, one.there)],
     }
 
 

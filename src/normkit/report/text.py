@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from normkit.diagnose import Columns
 from normkit.report import digits
 from normkit.report.digits import plural
-from normkit.report.heading import Run, headline, overview, remarks, tied
+from normkit.report.heading import Run, findings_of, headline, overview, remarks, tied
 from normkit.report.look import Look
 from normkit.report.pick import SORTS, pick
 from normkit.report.remarks import findings_text
@@ -35,8 +35,8 @@ def show(
     """
     look = look or Look()
     columns = Columns.of(recording)
-    findings = recording.findings()
-    above = [headline(columns, recording.path), overview(columns, findings), *remarks(columns, recording.walls)]
+    findings = findings_of(recording, columns)
+    above = [headline(recording), overview(columns, findings), *remarks(columns, recording.walls)]
     lines = [line for text in above for line in wrapped(text, look.width)]
     lines[0] = look.paint(lines[0], "strong")
     if findings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 KEYS = ("step", "epoch", "tensor", "layer", "weight", "quantity")
 LENGTHS = ("l1", "l2", "linf", "rms", "mean", "std")  # floats
 COUNTS = ("zeros", "nonfinite")  # whole numbers: of entries
+WORDS = ("tensor", "layer", "weight", "quantity")  # strings, alike in all rows of a block
 HEADER = (*KEYS, *LENGTHS, *COUNTS)
 
 
@@ -54,7 +55,13 @@ class Block:
         return len(self.steps)
 
 
-def blocks(source: Source, *, select: Collection[str] | None = None, ordered: bool = False) -> Iterator[Block]:
+def blocks(
+    source: Source,
+    *,
+    select: Collection[str] | None = None,
+    quantities: Collection[str] = QUANTITIES,
+    ordered: bool = False,
+) -> Iterator[Block]:
     """All rows, a block per tensor and quantity; steps of which there is no record are left out.
 
     `select` holds names of the tensors wanted. The order is the model's, or with `ordered` the alphabet's, by tensor
@@ -62,25 +69,42 @@ def blocks(source: Source, *, select: Collection[str] | None = None, ordered: bo
     """
     wanted = None if select is None else set(select)
     columns = [(n, param) for n, param in enumerate(source.params) if wanted is None or param.name in wanted]
-    quantities: tuple[str, ...] = QUANTITIES
+    words = [word for word in QUANTITIES if word in quantities]
     if ordered:
-        columns = sorted(columns, key=lambda pair: writable(pair[1].name))
-        quantities = tuple(sorted(QUANTITIES))
+        columns.sort(key=lambda pair: writable(pair[1].name))
+        words.sort()
     steps, epochs = source.steps, source.epochs
     # Each matrix once, all at a time: a row of sums is contiguous in the file, a tensor is not. Files have a budget.
     chosen = [n for n, _ in columns]
-    values = {word: {name: source.matrix(name, word)[:, chosen] for name in HEADER[len(KEYS) :]} for word in quantities}
+    values = {word: {name: source.matrix(name, word)[:, chosen].T for name in (*LENGTHS, *COUNTS)} for word in words}
     for place, (_, param) in enumerate(columns):
-        for word in quantities:
-            there = np.flatnonzero(~np.isnan(values[word]["nonfinite"][:, place]))
+        for word in words:
+            there = np.flatnonzero(~np.isnan(values[word]["nonfinite"][place]))
             if there.size:
                 lengths, counts = (
-                    np.stack([values[word][name][there, place] for name in names]) for names in (LENGTHS, COUNTS)
+                    np.stack([values[word][name][place][there] for name in names]) for names in (LENGTHS, COUNTS)
                 )
                 layer, weight = layer_and_weight(param)
                 yield Block(
                     writable(param.name), layer, weight, word, steps[there], epochs[there], lengths, counts.astype(int)
                 )
+
+
+def numbers(group: Sequence[Block]) -> dict[str, NDArray[Any]]:
+    """The columns of numbers of several blocks, one below the other; an unknown epoch is NaN."""
+    steps = np.concatenate([block.steps for block in group] or [np.empty(0, np.int64)])
+    columns = {"step": steps, "epoch": np.concatenate([block.epochs for block in group] or [np.empty(0)])}
+    for names, part, kind in ((LENGTHS, "lengths", np.float64), (COUNTS, "counts", np.int64)):
+        parts = [getattr(block, part) for block in group] or [np.empty((len(names), 0), kind)]
+        columns |= dict(zip(names, np.concatenate(parts, axis=1), strict=True))
+    return columns
+
+
+def coded(group: Sequence[Block], name: str) -> tuple[NDArray[np.int32], list[str]]:
+    """A column of words of several blocks: which word stands in each row, and the words in order of appearance."""
+    words = [getattr(block, name) for block in group]
+    place = {word: n for n, word in enumerate(dict.fromkeys(words))}
+    return np.repeat(np.array([place[word] for word in words], dtype=np.int32), list(map(len, group))), list(place)
 
 
 def layer_and_weight(param: Param) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from normkit.types import QUANTITIES
 # ones save some CPU (1000 tensors: 64 KiB pages take 10 % less than 16 KiB). A row of four pages wastes little.
 PAGES = (64 << 10, 32 << 10, 16 << 10, 8 << 10, 4 << 10)
 PAGES_OF_A_ROW = 4
-WAL_BYTES = 16 << 20  # the WAL is folded into the file when it has grown to this
+WAL_BYTES = 16 << 20
 
 _live: set[tuple[int, int]] = set()  # device and inode of the files that this process is writing
 
@@ -47,10 +47,12 @@ class File:
     memory, a rollback journal.
     """
 
-    def __init__(self, path: Path, con: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, con: sqlite3.Connection, wal_bytes: int) -> None:
         self.path = path
         self._log: tuple[int, int] | None = None  # the WAL's identity, where there is one
+        self._wal_bytes = wal_bytes  # the WAL is folded into the file when it has grown to this
         self._use(con)
+        self.next_numbers = self._next_numbers()  # of a further record, attempt, tensor and layout
         self._found = _identity(path)
         if self._found is not None:
             _live.add(self._found)
@@ -60,8 +62,7 @@ class File:
         """Was the file taken away, or another put in its place?"""
         return _identity(self.path) != self._found
 
-    def next_numbers(self) -> tuple[int, int, int, int]:
-        """What a further record, attempt, tensor and layout will be numbered."""
+    def _next_numbers(self) -> tuple[int, int, int, int]:
         tables = (("seq", "record"), ("attempt", "record"), ("id", "tensor"), ("layout", "layout"))
         seq, attempt, tensor, layout = (
             self.con.execute(f"SELECT coalesce(max({column}), -1) + 1 FROM {table}").fetchone()[0]
@@ -108,7 +109,7 @@ class File:
         self.con.execute("PRAGMA synchronous=NORMAL")
         self.con.execute("PRAGMA secure_delete=OFF")
         page = self.con.execute("PRAGMA page_size").fetchone()[0]
-        self.con.execute(f"PRAGMA wal_autocheckpoint={WAL_BYTES // page}")
+        self.con.execute(f"PRAGMA wal_autocheckpoint={max(1, self._wal_bytes // page)}")
         self._log = self._log_found()
 
     def _set_journal(self, mode: str) -> str:
@@ -147,7 +148,7 @@ class File:
         return True
 
 
-def begin(path: Path, meta: Mapping[str, object]) -> File:
+def begin(path: Path, meta: Mapping[str, object], wal_bytes: int = WAL_BYTES) -> File:
     """A new recording at `path`, which must be absent or empty. Raises: FileError."""
     try:
         with path.open("ab") as opened:
@@ -156,9 +157,12 @@ def begin(path: Path, meta: Mapping[str, object]) -> File:
         con = _connected(path)
         try:
             _create(con, meta)
-            return File(path, con)
+            return File(path, con, wal_bytes)
         except sqlite3.Error:
             con.close()
+            for beside in ("-journal", "-wal", "-shm"):
+                with suppress(OSError):
+                    os.unlink(f"{path}{beside}")
             raise
     except FileError:
         raise
@@ -166,14 +170,14 @@ def begin(path: Path, meta: Mapping[str, object]) -> File:
         raise FileError(f"the recording {str(path)!r} cannot be begun ({error}); give another path by to=") from None
 
 
-def reopen(path: Path, meta: Mapping[str, object]) -> File:
+def reopen(path: Path, meta: Mapping[str, object], wal_bytes: int = WAL_BYTES) -> File:
     """The recording at `path`, to go on with: in the newest format, without the marks of its end. Raises: FileError."""
     try:
         con = _connected(path)
         try:
             _check(con, path)
             _renew(con, meta)
-            return File(path, con)
+            return File(path, con, wal_bytes)
         except BaseException:
             con.close()
             raise

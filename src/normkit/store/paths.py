@@ -128,11 +128,15 @@ def _make_folder(folder: Path) -> None:
 
 
 def _reserve(path: Path) -> bool:
+    if any(os.path.lexists(f"{path}{end}") for end in ("-wal", "-journal")):
+        return False  # of a recording that was removed, perhaps still being written
     with _or_refused(path):
         try:
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            made = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         except FileExistsError:
             return False
+    with contextlib.suppress(OSError):  # it is made, and closed whatever this says
+        os.close(made)
     return True
 
 

@@ -54,7 +54,7 @@ class Promise:
 
 
 def promised(method: Callable[Concatenate[Any, P], int]) -> Callable[Concatenate[Any, P], int]:
-    """A method that never raises, of an object with a `_promise`; it gives -1 in a forked child and when all is over."""
+    """A method that never raises, of an object with a `_promise`; -1 in a forked child and when all is over."""
 
     @functools.wraps(method)
     def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> int:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     Planes = NDArray[np.float32]  # [sum][min, mean, max][tensor], or [sum][tensor] of one of the three
 
 RADIX = 16
+MOST = 16  # levels: 16**16 records are more than 64 bits can number
 BLOCK = (
     "INSERT INTO pyramid (level, first, last, records, first_step, last_step, attempt, layout, scalars,"
     ' weight, grad, "update") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)'
@@ -84,8 +85,7 @@ class Gathering:
 
     def block(self) -> Block:
         """What was gathered, as one block of the next level."""
-        if self.head is None:
-            raise ValueError("nothing was gathered")
+        assert self.head is not None, "something was gathered"
         planes = tuple(None if held is None else held.planes() for held in self.sums)
         scalars = {name: _joined(spans) for name, spans in self.scalars.items()}
         return replace(self.head, level=self.head.level + 1, planes=planes, scalars=scalars)
@@ -137,12 +137,16 @@ class Pyramid:
 
     def take(self, row: Row) -> list[Block]:
         """The blocks that this record completes, the finest first."""
-        blocks = [] if self._family in (None, row.family) else self.close()
+        blocks = self.leave(row.family)
         self._family = row.family
         self._rows.append(row)
         if len(self._rows) == RADIX:
             blocks += self._up(self._reduced(), RADIX)
         return blocks
+
+    def leave(self, family: tuple[int, int]) -> list[Block]:
+        """The blocks that stay open no longer when the next record is of this `family`."""
+        return [] if self._family in (None, family) else self.close()
 
     def amend(self, seq: int, scalars: Mapping[str, float]) -> None:
         """Scalars that came late, for a record that is in no block yet."""
@@ -171,8 +175,8 @@ class Pyramid:
         other = "SELECT coalesce(max(seq), -1) FROM record WHERE (attempt, layout) != (?, ?)"
         covered = con.execute(other, newest).fetchone()[0]
         top = con.execute("SELECT coalesce(max(level), 0) FROM pyramid WHERE first > ?", (covered,)).fetchone()[0]
-        self._levels = [Gathering() for _ in range(top)]
-        for level in range(top, 0, -1):
+        self._levels = [Gathering() for _ in range(min(top, MOST))]
+        for level in range(len(self._levels), 0, -1):
             for block in read(con, f"level = {level} AND first > {covered} ORDER BY first"):
                 self._levels[level - 1].add(block)
                 covered = block.last
@@ -242,11 +246,12 @@ def _planes(blobs: Sequence[bytes | None], width: int) -> Planes | None:
             exact.reshape(-1)[: len(blob) // 8] = np.frombuffer(blob, "<f8")
             np.sqrt(exact[SQUARES], out=exact[SQUARES])
             values[place] = exact
-        mean = values.mean(axis=0)
+        mean = values.mean(axis=0, dtype=np.float64)  # in float32 it may leave the extremes
         if np.isnan(mean).any():
             absent = np.isnan(values)
-            mean = np.where(absent, 0, values).sum(axis=0) / (len(values) - absent.sum(axis=0))
-        return np.stack([np.fmin.reduce(values, axis=0), mean, np.fmax.reduce(values, axis=0)], axis=1)
+            mean = np.where(absent, 0, values).sum(axis=0, dtype=np.float64) / (len(values) - absent.sum(axis=0))
+        means = mean.astype(np.float32)
+        return np.stack([np.fmin.reduce(values, axis=0), means, np.fmax.reduce(values, axis=0)], axis=1)
 
 
 def _joined(spans: Sequence[tuple[Sequence[float], int]]) -> Span:

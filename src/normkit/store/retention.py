@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from normkit.store.jobs import META, SMALL, to_json
 
 BUDGET = 256 << 20  # bytes, where nothing else is said
-FULL = 0.9  # of the budget is for the file; its WAL may take the rest
+FULL = 0.87  # of the budget is for the file; its WAL and what is just being written may take the rest
 RECORDS, BLOCKS = 0.65, 0.3  # shares of the file
 LEAST = 32  # records that are kept whatever the budget
 ROOM = 0.75  # a level or the records are cut to this share of what they may hold, so that it lasts a while

@@ -13,14 +13,14 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from normkit.store import file, forks, jobs
+from normkit.store import jobs
+from normkit.store.keeper import BATCH_BYTES, Keeper, LostError
 from normkit.store.promise import Promise, promised
-from normkit.store.pyramid import Pyramid
-from normkit.store.retention import BUDGET, Retention
+from normkit.store.retention import BUDGET
 from normkit.types import Finding, Param, Reading
 
 HOLD = 0.25  # seconds for which the newest row waits for its scalars, and for which a batch gathers
@@ -28,7 +28,6 @@ RETRY = 1.0  # seconds between attempts after a failure
 PATIENCE = 3.0  # seconds that a full queue may hold up the caller, once
 CLOSING = 60.0  # seconds that close() waits for the disk
 QUEUE_BYTES = 64 << 20
-BATCH_BYTES = 8 << 20
 
 
 class Writer:
@@ -56,24 +55,17 @@ class Writer:
         self._tensors: dict[Param, int] = {}
         self._layouts: dict[tuple[jobs.Column, ...], int] = {}
         self._widths: dict[int, int] = {}
-        self._pyramid = Pyramid()
-        self._retention = Retention(budget)
         self._held: jobs.Row | None = None
         self._queue: deque[jobs.Job] = deque()
-        self._bytes = 0  # queued or being written,
-        self._gathered = 0  # of which in the batch
-        self._batch: list[jobs.Job] = []  # being written; the thread's own
-        self._failing = False
-        self._idle = False
+        self._bytes = self._gathered = 0  # queued or being written, and of these in the batch
+        self._failing = self._idle = False
         self._asked = self._serving = self._answered = 0  # calls of flush()
         self._closing = False
-        self._inside = forks.guard()
         lock = threading.RLock()  # re-entrant: a garbage collection inside a call may close another recorder
         self._ready = threading.Condition(lock)  # the thread waits here for work,
         self._room = threading.Condition(lock)  # the caller for space
-        self._file = (file.reopen if resume else file.begin)(self.path, {**meta, "budget": budget})
-        self._seq, self.attempt, self._new_tensor, self._new_layout = self._file.next_numbers()
-        self._batch += self._pyramid.resume(self._file.con)  # nothing, in a new file
+        self._keeper = Keeper(self.path, meta, resume=resume, budget=budget)
+        self._seq, self.attempt, self._new_tensor, self._new_layout = self._keeper.next_numbers
         self._thread = threading.Thread(target=self._serve, name="normkit writer", daemon=True)
         self._thread.start()
         atexit.register(self.close)
@@ -89,12 +81,10 @@ class Writer:
     def layout(self, params: Sequence[Param], groups: Sequence[tuple[Param, str, int]] = ()) -> int:
         """The number of this ordered list of columns; the same list has the same number.
 
-        The tensors `params` come first; then, for each (param, per, count) in `groups`, a column for each of the
-        `count` groups of that tensor, one of which is one index of its "out" or "in" axes.
+        First the tensors; then, for each (param, per, count) in `groups`, one for each index of its "out" or "in" axes.
         """
-        columns = [(param, None, None) for param in params]
-        columns += [(param, group, per) for param, per, count in groups for group in range(count)]  # type: ignore[misc]
-        key: tuple[jobs.Column, ...] = tuple(columns)
+        of_groups = [(param, group, per) for param, per, count in groups for group in range(count)]
+        key: tuple[jobs.Column, ...] = (*((param, None, None) for param in params), *of_groups)
         if key not in self._layouts:
             number = self._layouts[key] = self._new_layout + len(self._layouts)
             self._widths[number] = len(key)
@@ -163,7 +153,6 @@ class Writer:
 
     def close(self, *, wait: bool = True) -> None:
         """Write what is queued and fold the WAL, so that the file opens on a read-only mount; again does nothing.
-
         With `wait=False` the thread is left to do so by itself; interpreter exit waits for it.
         """
         if self._promise.inherited:
@@ -215,26 +204,24 @@ class Writer:
     # the thread's side
 
     def _serve(self) -> None:
+        self._try(self._keeper.catch_up)
         closing = False
         while not closing:
             closing = self._gather()
-            if closing:
-                self._batch += self._pyramid.close()
             self._commit()
-        self.dropped += sum(isinstance(job, jobs.Row) for job in self._batch)
-        with self._inside:
-            self._file.finish()
+        self.dropped += sum(isinstance(job, jobs.Row) for job in self._keeper.batch)
+        self._keeper.finish()
 
     def _gather(self) -> bool:
         """Move what is queued into the batch; True when it is the last one."""
         with self._ready:
-            while not (self._queue or self._held or self._batch or self._hurried()):
+            while not (self._queue or self._held or self._keeper.batch or self._hurried()):
                 self._idle = True
                 self._ready.wait()
             self._idle = False
-            deadline = time.monotonic() + (RETRY if self._batch else HOLD)
+            deadline = time.monotonic() + (RETRY if self._failing else HOLD)
             while not self._hurried() and (left := deadline - time.monotonic()) > 0:
-                if self._bytes > BATCH_BYTES and not self._batch:
+                if self._bytes > BATCH_BYTES and not self._keeper.batch:
                     break
                 self._ready.wait(left)
             if self._held is not None and (self._hurried() or time.monotonic() - self._held.since >= HOLD):
@@ -245,51 +232,32 @@ class Writer:
             self._gathered += sum(job.size for job in new)
             self._serving = self._asked
             closing = self._closing
-        self._batch += [each for job in new for each in self._with_blocks(job)]
+        self._keeper.take(new, last=closing)
         return closing
-
-    def _with_blocks(self, job: jobs.Job) -> list[jobs.Job]:
-        """The job, and the blocks of the pyramid that it completes."""
-        if isinstance(job, jobs.Row):
-            return [job, *self._pyramid.take(job)]
-        if isinstance(job, jobs.Amend):
-            self._pyramid.amend(job.seq, job.scalars)
-        return [job]
 
     def _hurried(self) -> bool:
         return self._closing or self._asked > self._answered
 
     def _commit(self) -> None:
-        """Write the batch in one transaction; keep it where the disk may recover."""
-        try:
-            if self._batch:
-                with self._inside:
-                    self._file.write(self._batch)
-                    if self._retention.due(self._file.con):
-                        self._file.write([self._retention])
-                if self._file.lost:
-                    self._promise.broken(FileNotFoundError("it was removed, or another file put in its place"))
-            self._failing = False
-        except (sqlite3.OperationalError, OSError) as error:
-            self._promise.broken(error)
-            self._failing = True
-        except Exception as error:
-            self._promise.broken(error)
-            self._failing = False
-            self._one_by_one()
+        """Write the batch; keep it where the disk may recover."""
+        self._failing = not self._try(self._keeper.write)
         with self._ready:
             if not self._failing:
                 self._bytes -= self._gathered
                 self._gathered = 0
-                self._batch = []
             self._answered = self._serving
             self._room.notify_all()
 
-    def _one_by_one(self) -> None:
-        """The batch without the job that cannot be written, whatever the disk does."""
-        for job in self._batch:
-            try:
-                with self._inside:
-                    self._file.write([job])
-            except Exception:  # its cause is in `error` already
-                self.dropped += isinstance(job, jobs.Row)
+    def _try(self, work: Callable[[], None]) -> bool:
+        """Do it; False where the disk did not let it be done, and may later."""
+        try:
+            work()
+        except LostError as error:
+            self._promise.broken(error)
+        except (sqlite3.OperationalError, OSError) as error:
+            self._promise.broken(error)
+            return False
+        except Exception as error:
+            self._promise.broken(error)
+            self.dropped += sum(isinstance(job, jobs.Row) for job in self._keeper.write_singly())
+        return True

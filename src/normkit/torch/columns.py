@@ -11,7 +11,8 @@ import torch
 from normkit.errors import ArgumentError, ModelError
 from normkit.ops import torch as ops
 from normkit.ops.torch_columns import refuse_unreadable
-from normkit.recording.packet import Piece
+from normkit.recording.packet import Late, Piece
+from normkit.torch.grouped import Grouped
 from normkit.torch.late import Fetched
 from normkit.torch.look import tensor_of
 
@@ -28,8 +29,11 @@ class Columns:
     a copy of the weights (one model in size, made once and used again), which the update is measured against.
     """
 
-    def __init__(self, located: Sequence[Located], index: Sequence[int]) -> None:
+    def __init__(self, located: Sequence[Located], index: Sequence[int], groups: Sequence[Grouped] = ()) -> None:
         self.index: NDArray[np.intp] = np.asarray(index, dtype=np.intp)
+        local = {place: i for i, place in enumerate(index)}
+        self._groups = [(local[each.place], each) for each in groups if each.place in local]
+        self._group_columns = np.concatenate([self.index[:0], *(each.columns for _, each in self._groups)])
         self.located = [located[i] for i in index]
         self.tensors: list[torch.Tensor] | None = None
         if all(item.effective is None for item in self.located):
@@ -46,9 +50,11 @@ class Columns:
             return self.tensors
         return [item.tensor if item.tensor is not None else tensor_of(item) for item in self.located]
 
-    def measure(self) -> Piece:
+    def measure(self) -> list[Piece]:
         """The weights' sums now."""
-        return Piece(ops.sums(self.weights(), cache=self._weights_cache), self.index, ("weight",))
+        weights = self.weights()
+        whole = Piece(ops.sums(weights, cache=self._weights_cache), self.index, ("weight",))
+        return [whole, *self._of_groups(("weight",), ops.sums, weights)]
 
     def before(self, what: Sequence[str], *, closure: bool, scale: Any = None) -> None:
         """Take the gradients' sums and the copy that the update needs. With a closure, gradients come in the step."""
@@ -56,7 +62,7 @@ class Columns:
         weights = self.weights()
         copies = self._room(weights) if "update" in what else None
         if self._graded:
-            self._sampled.append(self._gradients(weights if copies else None, copies, scale))
+            self._sampled += self._gradients(weights if copies else None, copies, scale)
         elif copies is not None:
             for weight, copy in zip(weights, copies, strict=True):
                 copy.copy_(weight)
@@ -65,22 +71,38 @@ class Columns:
         """What the step did: sums of the weights and of the update, and of the gradients if not taken before."""
         weights = self.weights()
         if "grad" in what and not self._graded:
-            self._sampled.append(self._gradients(self._copies if "update" in what else None, None, None))
+            self._sampled += self._gradients(self._copies if "update" in what else None, None, None)
         if "update" in what and self._copies is not None:
             late = ops.step_sums(weights, self._copies, cache=self._steps_cache)
             self._sampled.append(Piece(late, self.index, ("weight", "update")))
+            self._sampled += self._of_groups(("weight", "update"), ops.step_sums, weights, self._copies)
         else:
-            self._sampled.append(self.measure())
+            self._sampled += self.measure()
         return self._sampled
 
-    def _gradients(self, weights: list[torch.Tensor] | None, copies: list[torch.Tensor] | None, scale: Any) -> Piece:
+    def _of_groups(
+        self, quantities: tuple[str, ...], sums: Any, *lists: Any, unscale: Late | None = None
+    ) -> list[Piece]:
+        """The same sums for each group of the tensors that have groups."""
+        if not self._groups:
+            return []
+        rows = [[row for place, each in self._groups for row in each.rows(tensors[place])] for tensors in lists]
+        return [Piece(sums(*rows), self._group_columns, quantities, unscale=unscale)]
+
+    def _gradients(
+        self, weights: list[torch.Tensor] | None, copies: list[torch.Tensor] | None, scale: Any
+    ) -> list[Piece]:
         """Sums of the gradients, with <w, g> where the weights are given: that reads as many bytes again."""
         grads = [None if item.tensor is None else item.tensor.grad for item in self.located]
         if weights is None:
             late = ops.sums(grads, cache=self._grads_cache)
         else:
             late = ops.grad_sums(grads, weights, copies, cache=self._grads_cache)
-        return Piece(late, self.index, ("grad",), unscale=None if scale is None else Fetched(scale))
+        unscale = None if scale is None else Fetched(scale)
+        whole = Piece(late, self.index, ("grad",), unscale=unscale)
+        if weights is None:
+            return [whole, *self._of_groups(("grad",), ops.sums, grads, unscale=unscale)]
+        return [whole, *self._of_groups(("grad",), ops.grad_sums, grads, weights, unscale=unscale)]
 
     def _room(self, weights: list[torch.Tensor]) -> list[torch.Tensor]:
         if self._copies is None:
@@ -89,7 +111,10 @@ class Columns:
 
 
 def split(
-    everything: Sequence[Located], chosen: Sequence[Located], optimizers: Sequence[Any]
+    everything: Sequence[Located],
+    chosen: Sequence[Located],
+    optimizers: Sequence[Any],
+    groups: Sequence[Grouped] = (),
 ) -> tuple[list[Columns], Columns]:
     """One Columns per optimizer, and one of all that the first optimizer does not own.
 
@@ -101,9 +126,9 @@ def split(
         names = {item.param.name for item in everything if id(item.tensor) in held}
         whole = {name.rpartition(".")[0] for name in names}
         index = [i for i, item in enumerate(chosen) if item.param.name in (whole if item.effective else names)]
-        owned.append(Columns(chosen, index))
+        owned.append(Columns(chosen, index, groups))
     first = set(owned[0].index.tolist()) if owned else set()
-    return owned, Columns(chosen, [i for i in range(len(chosen)) if i not in first])
+    return owned, Columns(chosen, [i for i in range(len(chosen)) if i not in first], groups)
 
 
 def check_readable(located: Sequence[Located]) -> None:

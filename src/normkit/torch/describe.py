@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
+from normkit.recording.rank import told_rank
 from normkit.torch.walk import Located
 
 Hook = Callable[..., None]
@@ -78,6 +78,13 @@ def _plain_value(value: Any) -> Any:
     return value if isinstance(value, bool | int | float | str | None) else str(value)
 
 
+def steps_made(optimizers: Sequence[torch.optim.Optimizer]) -> int | None:
+    """How many steps the first optimizer has made in its life, where its state says so."""
+    states = optimizers[0].state.values() if optimizers else ()
+    counts = [state["step"] for state in states if isinstance(state, Mapping) and "step" in state]
+    return max((int(count) for count in counts), default=None)
+
+
 def untraced(hook: Hook) -> Hook:
     """The hook, as one that a compiled training step steps over."""
     disabled: Hook = torch.compiler.disable(hook)  # type: ignore[no-untyped-call]
@@ -90,7 +97,7 @@ def capturing() -> bool:
 
 
 def rank() -> int:
+    """Which process of a distributed run this is; 0 where there is only one."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return int(torch.distributed.get_rank())
-    rank = os.environ.get("RANK", "0")
-    return int(rank) if rank.isdigit() else 0
+    return told_rank()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
+from normkit.recording.past import Resume
+from normkit.recording.terms import Terms
 from normkit.torch.arguments import Models, sort_out
 from normkit.torch.describe import rank
 from normkit.torch.recorder import TorchRecorder
@@ -22,8 +24,13 @@ def record(
     every: When = "auto",
     select: Any = None,
     what: Sequence[str] = QUANTITIES,
+    per: str | Mapping[str, str] = "tensor",
     overhead: float = 0.01,
     quiet: bool = False,
+    resume: Resume = False,
+    step: int | None = None,
+    budget: int | str | None = "256 MB",
+    ranks: Literal["first", "all"] = "first",
 ) -> TorchRecorder:
     """Record the norms of `model` while `optimizer` trains it, into one file.
 
@@ -41,33 +48,51 @@ def record(
                steps, an `Every`, or a function of the step. Step 0 and the last step are there in any case.
     select     which tensors (docs: select); default: everything trainable
     what       quantities; updates need one copy of the weights
+    per        "out" (or "in") stores the same sums also for each row of a matrix, each filter of a convolution: one
+               group per index of the axes that are the layer's outputs. A dict says for which: {"head.*": "out"}
     overhead   what "auto" may cost, as a share of the training time; the first 20 ms in all are free
     quiet      say nothing at start and end
+    resume     True goes on with the recording at `to`, or with the newest one of this script, as a further attempt:
+               what it repeats replaces what was there. "auto", for jobs that may be started again, does so where such a
+               recording exists (of the same batch job, or outside of one of the same command that did not finish)
+    step       the optimizer step at which a resumed run stands. Without it: the newest record with the present
+               weights, else what the optimizer's state says, else the last step recorded
+    budget     bytes, or a text such as "1 GB", that the file is kept under: older records are thinned, and seen in
+               the envelope only. None is no limit
+    ranks      of a distributed run the first process records; "all" makes a file for each (mine.rank3.norms), for
+               models that are cut in stages or pieces; `normkit.merge` joins them
 
     Recording changes no parameter, buffer, gradient, optimizer state or random state. On accelerators results are
-    copied asynchronously and written some records later. Only rank 0 of a distributed run records.
+    copied asynchronously and written some records later.
 
     Raises: ArgumentError (a rule that matches nothing, a bad `every`), ModelError (an optimizer that holds none of
     the model's parameters, a sharded parameter), FileError (a path that cannot be written). After the start, nothing.
     """
     joined, optimizers = sort_out(model, optimizer)
-    return begin(joined, optimizers, to=to, every=every, select=select, what=what, overhead=overhead, quiet=quiet)
+    terms = Terms(
+        to=to,
+        every=every,
+        what=what,
+        per=per,
+        overhead=overhead,
+        quiet=quiet,
+        resume=resume,
+        step=step,
+        budget=budget,
+        ranks=ranks,
+    )
+    return begin(joined, optimizers, terms, select=select)
 
 
 def begin(
     model: torch.nn.Module | None,
     optimizers: Sequence[torch.optim.Optimizer],
+    terms: Terms,
     *,
-    to: str | Path | None,
-    every: When,
     select: Any = None,
-    what: Sequence[str] = QUANTITIES,
-    overhead: float = 0.01,
-    quiet: bool = False,
 ) -> TorchRecorder:
     """A recorder at work, for arguments that `record` has sorted out."""
-    enabled = rank() == 0
-    recorder = TorchRecorder(to=to, every=every, overhead=overhead, what=what, quiet=quiet, enabled=enabled)
+    recorder = TorchRecorder(terms.for_rank(rank()), enabled=rank() == 0 or terms.ranks == "all")
     try:
         recorder._start(model, list(optimizers), select)
     except BaseException:

@@ -15,9 +15,11 @@ from normkit.ops.announce import quietly
 from normkit.recording.checks import plain_scalar
 from normkit.recording.packet import Packet
 from normkit.recording.recorder import Recorder
+from normkit.recording.scalars import sorted_out
 from normkit.select import select as select_params
 from normkit.torch.columns import Columns, check_readable, split, warm_up
-from normkit.torch.describe import capturing, described, group_rates, named_rates, rates, untraced
+from normkit.torch.describe import capturing, described, group_rates, named_rates, rates, steps_made, untraced
+from normkit.torch.grouped import described_groups, grouped
 from normkit.torch.late import Fetched, path_of_sums
 from normkit.torch.look import tensor_of
 from normkit.torch.signature import Signature
@@ -70,9 +72,9 @@ class TorchRecorder(Recorder):
             return
         self._build()
         check_readable(self._located)
-        with quietly() if self._quiet else nullcontext():
+        with quietly() if self._terms.quiet else nullcontext():
             warm_up(self._located)
-        self._open(self._params, self._meta())
+        self._open(self._params, self._meta(), described_groups(self._params, self._groups))
         for number, optimizer in enumerate(optimizers):
             RECORDED.add(optimizer)
             # a compiled training step must not trace into the recorder
@@ -81,7 +83,7 @@ class TorchRecorder(Recorder):
             self._handles.append(optimizer.register_step_post_hook(after))
         if not optimizers:
             self._begin()
-            if self.schedule.samples(1):
+            if self.schedule.samples(self.steps + 1):
                 self._sample_before(self._rest, closure=True)
 
     def _build(self, *, again: bool = False) -> None:
@@ -97,7 +99,8 @@ class TorchRecorder(Recorder):
         self._everything = everything
         self._located = [item for item in everything if item.param.name in names]
         self._params: list[Param] = [item.param for item in self._located]
-        self._owned, self._rest = split(everything, self._located, self._optimizers)
+        self._groups = grouped(self._params, self._terms.per, again=again)
+        self._owned, self._rest = split(everything, self._located, self._optimizers, self._groups)
         self._shape = Signature(self._model, self._optimizers)
 
     def _give_up(self) -> None:
@@ -106,7 +109,7 @@ class TorchRecorder(Recorder):
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-        if self.path is not None:
+        if self.path is not None and self._past is None:
             self.path.unlink(missing_ok=True)
 
     def _detach(self) -> None:
@@ -118,7 +121,7 @@ class TorchRecorder(Recorder):
         super().close(end)
         if self._writer is None:  # a closed recorder keeps no model alive
             self._model, self._optimizers, self._owned, self._others = None, [], [], {}
-            self._everything, self._located, self._rest, self._newest = [], [], Columns([], []), None
+            self._everything, self._located, self._rest, self._inbox.newest = [], [], Columns([], []), None
             self._shape = Signature(None)
 
     # -- around a step ---------------------------------------------------------------------------------------------
@@ -132,12 +135,12 @@ class TorchRecorder(Recorder):
                 return
             if number == 0:
                 self._latest = group_rates(optimizer)  # a scheduler changes them before the step can be asked
-                if self._held is not None:
+                if self._inbox.held is not None:
                     with self._guard():
-                        self._release()
-            follows = self._follows.setdefault(number, number > 0 and self.steps > 0)
+                        self._inbox.release(self._writer)
+            follows = self._follows.setdefault(number, number > 0 and self.steps > self._first)
             if follows:
-                if self._held is None or self._held.step != self.steps:
+                if self._inbox.held is None or self._inbox.held.step != self.steps:
                     return
             elif self._begun and not self.schedule.samples(self.steps + 1):
                 return
@@ -169,10 +172,10 @@ class TorchRecorder(Recorder):
                     return  # the gradient scaler made the fused step do nothing: it is no step
                 if number == 0:
                     self._sample_after(self._owned[0], found)
-                elif not sampled or (self._follows[number] and self._held is None):
+                elif not sampled or (self._follows[number] and self._inbox.held is None):
                     self._stale = True
-                elif self._follows[number] and self._held is not None:
-                    self._held.pieces = [*self._held.pieces, *self._measure_after(self._owned[number])]
+                elif self._follows[number] and self._inbox.held is not None:
+                    self._inbox.held.pieces = [*self._inbox.held.pieces, *self._measure_after(self._owned[number])]
                 else:
                     self._stale = True
                     self._others[number] = self._measure_after(self._owned[number])
@@ -187,6 +190,7 @@ class TorchRecorder(Recorder):
     def _begin(self) -> None:
         """Just before the first step: record the weights as training finds them."""
         self._begun = True
+        self._settle()
         self._record_weights()
         self.schedule.start()
 
@@ -208,30 +212,37 @@ class TorchRecorder(Recorder):
         self._others.clear()
         pieces += self._measure_after(columns)
         if columns is not self._rest and len(self._rest.index):
-            pieces.append(self._rest.measure())
+            pieces += self._rest.measure()
         packet = self._packet(pieces, fate)
-        packet.scalars, packet.late_scalars = self._scalars(self._rates)
+        packet.scalars, packet.late_scalars = sorted_out(self._rates, self._scalar)
         self._emit(packet, hold=len(self._optimizers) > 1)
 
     @torch.no_grad()
     def _record_weights(self) -> None:
         """The weights now; what the newest record says of this same step besides is kept."""
         self._refresh()
-        fresh = [columns.measure() for columns in (self._rest, *self._owned[:1])]
-        newest = self._newest
+        fresh = [piece for columns in (self._rest, *self._owned[:1]) for piece in columns.measure()]
+        newest = self._inbox.newest
         if newest is not None and newest.step == self.steps and newest.layout == self._layout:
             packet = self._packet([*newest.pieces, *fresh])
             packet.scalars = dict(newest.scalars)
         else:
             packet = self._packet(fresh)
             latest = [None if isinstance(rate, torch.Tensor) else rate for rate in self._latest]
-            packet.scalars, packet.late_scalars = self._scalars(named_rates(latest, self._rates))
+            packet.scalars, packet.late_scalars = sorted_out(named_rates(latest, self._rates), self._scalar)
         self._emit(packet)
+
+    @torch.no_grad()
+    def _present(self) -> Packet:
+        return self._packet([piece for columns in (self._rest, *self._owned[:1]) for piece in columns.measure()])
+
+    def _counted(self) -> int | None:
+        return steps_made(self._optimizers)
 
     def _packet(self, pieces: list[Any], fate: Any = None) -> Packet:
         self._stale = False
         fate = fate or self._fate(None)
-        return Packet(self.steps, self._layout, self.tensors, time.time(), pieces, fate=fate)
+        return Packet(self.steps, self._layout, self._columns, time.time(), pieces, fate=fate)
 
     def _skipped(self) -> int:
         return 0 if self._lost is None else round(self._lost.item())
@@ -242,11 +253,11 @@ class TorchRecorder(Recorder):
     def _refresh(self) -> None:
         """A model that changed its parameters gets a new layout."""
         if self._shape.changed() and self._writer is not None:
-            self._release()  # a record of the old layout takes no columns of the new one
+            self._inbox.release(self._writer)  # a record of the old layout takes no columns of the new one
             self._build(again=True)
             self._sampling.clear()
             self._others.clear()
-            self._set_params(self._params)
+            self._set_params(self._params, described_groups(self._params, self._groups))
             self._writer.update_meta(described(self._everything, self._optimizers))
             self._writer.event("parameters", f"from here on {self.tensors} tensors are recorded", step=self.steps)
 

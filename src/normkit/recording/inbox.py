@@ -1,0 +1,50 @@
+"""Records on their way into the file: some wait for a device, and the newest may still grow."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from normkit.recording.packet import Packet
+from normkit.store.writer import Writer
+
+
+class Inbox:
+    """Takes packets in the order of their steps and writes each as soon as all of it has arrived.
+
+    newest   the packet that came last, written or not
+    held     the newest, as long as it may grow: `release` lets it go
+    records  steps written so far
+    """
+
+    def __init__(self) -> None:
+        self.newest: Packet | None = None
+        self.held: Packet | None = None
+        self.records = 0
+        self._waiting: deque[Packet] = deque()
+        self._last_step = -1
+
+    def take(self, packet: Packet) -> None:
+        """A new record, held until `release`."""
+        self.newest = self.held = packet
+
+    def release(self, writer: Writer | None) -> None:
+        """Nothing more belongs to the newest record."""
+        if self.held is not None:
+            self._waiting.append(self.held)
+            self.held = None
+            self.drain(writer)
+
+    def drain(self, writer: Writer | None, *, wait: bool = False) -> None:
+        """Write what has arrived; with `wait` all of it."""
+        while writer is not None and self._waiting and (wait or self._waiting[0].ready()):
+            packet = self._waiting.popleft()
+            reading = packet.reading()
+            if reading is not None:
+                packet.seq = writer.put(reading)
+                self.records += reading.step != self._last_step
+                self._last_step = reading.step
+
+    def clear(self) -> None:
+        """Forget what waits."""
+        self.held = None
+        self._waiting.clear()

@@ -1,0 +1,58 @@
+"""What a recording was asked for, checked; the same in every framework."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from normkit.errors import ArgumentError, in_brief
+from normkit.recording.checks import check_budget, check_step, check_what
+from normkit.recording.past import Resume
+from normkit.recording.schedule import Schedule
+from normkit.store.paths import SUFFIX, default_name
+from normkit.types import QUANTITIES, When
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Where, when and what to record; the doors' `record` explains each.
+
+    Raises: ArgumentError for what makes no sense.
+    """
+
+    to: str | Path | None = None
+    every: When = "auto"
+    what: Sequence[str] = QUANTITIES
+    per: str | Mapping[str, str] = "tensor"
+    overhead: float = 0.01
+    quiet: bool = False
+    resume: Resume = False
+    step: int | None = None
+    budget: int | str | None = "256 MB"
+    ranks: Literal["first", "all"] = "first"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "what", check_what(self.what))
+        object.__setattr__(self, "step", check_step(self.step, self.resume))
+        object.__setattr__(self, "budget", check_budget(self.budget))
+        if self.ranks not in ("first", "all"):
+            raise ArgumentError(f"ranks={in_brief(self.ranks)}: expected 'first' or 'all'")
+        self.schedule()
+
+    def for_rank(self, rank: int) -> Terms:
+        """The terms of one process of several: with ranks="all" each has its own file, and the first one speaks."""
+        if self.ranks == "first":
+            return self
+        whole = str(default_name() if self.to is None else self.to)
+        return replace(self, to=f"{whole.removesuffix(SUFFIX)}.rank{rank}", quiet=self.quiet or rank > 0)
+
+    def schedule(self) -> Schedule:
+        """A new schedule for these terms."""
+        return Schedule(self.every, overhead=self.overhead)
+
+    @property
+    def bytes(self) -> int | None:
+        """The budget."""
+        return check_budget(self.budget)
