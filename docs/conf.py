@@ -15,6 +15,8 @@ exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"normkit {release}"
 html_show_copyright = False
+html_static_path = ["static"]
+html_css_files = ["normkit.css"]
 myst_heading_anchors = 3
 nitpicky = True
 

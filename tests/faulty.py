@@ -18,6 +18,7 @@ import sys
 import time
 import warnings
 from contextlib import redirect_stderr
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,7 +38,7 @@ KINDS += ["unlink", "stat", "access", "mkdir", "mmap", "lock", "statfs"]
 QUICK = {
     writer: {"RETRY": 0.01, "HOLD": 0.01, "PATIENCE": 0.05, "CLOSING": 5.0},
     forks: {"PATIENCE": 0.05},
-    retention: {"FULL": 0.05},
+    retention: {"FULL": 0.05, "LEAST": 64},
 }
 
 
@@ -204,8 +205,10 @@ def main(folder: str, what: str) -> None:
     file.WAL_BYTES = 16 << 10  # so that it is folded in mid-run
     trial = Trial(Path(folder), resumed=what == "resumed")
     print(json.dumps(trial.seen), flush=True)
-    for number, given in enumerate(json.loads(sys.stdin.read())):
-        print(json.dumps(trial.complaints(number, Fault(*given))), flush=True)
+    number = count()
+    for line in sys.stdin:
+        for given in json.loads(line):
+            print(json.dumps(trial.complaints(next(number), Fault(*given))), flush=True)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -41,30 +42,64 @@ def shim(tmp_path_factory):
     return made
 
 
-def assert_survives(shim, folder, faults, what="begun"):
-    """Try the faults that `faults` makes of the undisturbed run's counts; returns the kinds that did fail."""
-    environment = {"LD_PRELOAD": str(shim), "FAULTS_BELOW": f"{folder}/", "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, HERE.parent / "faulty.py", folder / "disk", what],
-        env=os.environ | environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    chosen = []
-    try:
-        if first := process.stdout.readline():
-            chosen = faults(json.loads(first))
-        said, errors = process.communicate(json.dumps(chosen), timeout=280)
-    finally:
-        process.kill()
-    assert process.returncode == 0, errors
-    results = [json.loads(line) for line in said.splitlines()]
-    assert len(results) == len(chosen) > 0
-    wrong = [f"{fault}: {sentence}" for fault, (_, said) in zip(chosen, results, strict=True) for sentence in said]
-    assert not wrong, "\n".join(wrong[:20])
-    return {fault.kind for fault, (failed, _) in zip(chosen, results, strict=True) if failed}
+class Trials:
+    """A process that trains on failing disks, one fault after the other."""
+
+    def __init__(self, shim, folder, what):
+        environment = {"LD_PRELOAD": str(shim), "FAULTS_BELOW": f"{folder}/", "OMP_NUM_THREADS": "1"}
+        self.errors = (folder / "errors").open("w+")
+        self.process = subprocess.Popen(
+            [sys.executable, HERE.parent / "faulty.py", folder / "disk", what],
+            env=os.environ | environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            text=True,
+        )
+        self.seen = self.answer()  # the undisturbed run's counts of calls
+
+    def answer(self):
+        """What it says next; the test fails where it ended, or was killed because it said nothing for too long."""
+        patience = threading.Timer(280, self.process.kill)
+        patience.start()
+        line = self.process.stdout.readline()
+        patience.cancel()
+        if not line:
+            self.errors.seek(0)
+            raise AssertionError(self.errors.read() or "no answer")
+        return json.loads(line)
+
+    def assert_survives(self, faults):
+        """Try the faults; returns the kinds that did fail."""
+        self.process.stdin.write(json.dumps(faults) + "\n")
+        self.process.stdin.flush()
+        results = [self.answer() for _ in faults]
+        assert results
+        wrong = [f"{fault}: {sentence}" for fault, (_, said) in zip(faults, results, strict=True) for sentence in said]
+        assert not wrong, "\n".join(wrong[:20])
+        return {fault.kind for fault, (failed, _) in zip(faults, results, strict=True) if failed}
+
+    def close(self):
+        self.process.kill()
+        for pipe in (self.process.stdin, self.process.stdout, self.errors):
+            pipe.close()
+        self.process.wait()
+
+
+def trials(shim, tmp_path_factory, what):
+    made = Trials(shim, tmp_path_factory.mktemp(what), what)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def begun(shim, tmp_path_factory):
+    yield from trials(shim, tmp_path_factory, "begun")
+
+
+@pytest.fixture(scope="module")
+def resumed(shim, tmp_path_factory):
+    yield from trials(shim, tmp_path_factory, "resumed")
 
 
 def spread(count, wanted):
@@ -72,62 +107,63 @@ def spread(count, wanted):
     return sorted({round(at * (count - 1) / max(wanted - 1, 1)) for at in range(min(wanted, count))})
 
 
-def test_each_kind_of_call_fails_here_and_there(shim, tmp_path):
-    def faults(seen):
-        return [Fault(kind, nth, ERRORS.get(kind, ["EIO"])[0]) for kind in KINDS for nth in spread(seen[kind], 4)]
+def test_each_kind_of_call_fails_here_and_there(begun):
+    seen = begun.seen
+    faults = [Fault(kind, nth, ERRORS.get(kind, ["EIO"])[0]) for kind in KINDS for nth in spread(seen[kind], 4)]
 
-    assert assert_survives(shim, tmp_path, faults) == {*KINDS} - NEVER
+    assert begun.assert_survives(faults) == {*KINDS} - NEVER
 
 
-def test_disk_that_goes_away_in_mid_run(shim, tmp_path):
-    def faults(seen):
-        gone = {"write": "ENOSPC", "open": "EACCES", "fsync": "EIO"}
-        return [
-            *(Fault(kind, seen[kind] // 2, error, -1) for kind, error in gone.items()),
-            Fault("any", sum(seen.values()) // 2, "EIO", -1),
-            Fault("any", sum(seen.values()) // 2, "EIO", 30),
-        ]
+def test_disk_that_goes_away_in_mid_run(begun):
+    seen = begun.seen
+    gone = {"write": "ENOSPC", "open": "EACCES", "fsync": "EIO"}
+    faults = [
+        *(Fault(kind, seen[kind] // 2, error, -1) for kind, error in gone.items()),
+        Fault("any", sum(seen.values()) // 2, "EIO", -1),
+        Fault("any", sum(seen.values()) // 2, "EIO", 30),
+    ]
 
-    assert assert_survives(shim, tmp_path, faults) == {"write", "open", "fsync", "any"}
+    assert begun.assert_survives(faults) == {"write", "open", "fsync", "any"}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", sorted({*KINDS} - NEVER))
-def test_each_call_fails_once(shim, tmp_path, kind):
-    def faults(seen):
-        return [Fault(kind, nth, error) for nth in range(seen[kind]) for error in ERRORS.get(kind, ["EIO"])]
+def test_each_call_fails_once(begun, kind):
+    seen = begun.seen
+    errors = ERRORS.get(kind, ["EIO"])
+    faults = [Fault(kind, nth, errors[nth % len(errors)]) for nth in range(seen[kind])]
 
-    assert assert_survives(shim, tmp_path, faults) == {kind}
+    assert begun.assert_survives(faults) == {kind}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("times", [10, 100, -1])
 @pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
-def test_nothing_works_from_some_call_on(shim, tmp_path, error, times):
+def test_nothing_works_from_some_call_on(begun, error, times):
     """For a while, or for ever."""
 
-    def faults(seen):
-        return [Fault("any", nth, error, times) for nth in spread(sum(seen.values()), 30)]
+    seen = begun.seen
+    faults = [Fault("any", nth, error, times) for nth in spread(sum(seen.values()), 10)]
 
-    assert assert_survives(shim, tmp_path, faults) == {"any"}
+    assert begun.assert_survives(faults) == {"any"}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", sorted({*KINDS} - NEVER))
-def test_one_kind_of_call_fails_from_then_on(shim, tmp_path, kind):
-    def faults(seen):
-        error = ERRORS.get(kind, ["EIO"])[0]
-        return [Fault(kind, nth, error, -1) for nth in spread(seen[kind], 8)]
+def test_one_kind_of_call_fails_from_then_on(begun, kind):
+    seen = begun.seen
+    error = ERRORS.get(kind, ["EIO"])[0]
+    faults = [Fault(kind, nth, error, -1) for nth in spread(seen[kind], 5)]
 
-    assert assert_survives(shim, tmp_path, faults) == {kind}
+    assert begun.assert_survives(faults) == {kind}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", sorted({*KINDS} - NEVER - {"mkdir"}))
-def test_each_call_fails_once_in_a_resumed_recording(shim, tmp_path, kind):
+def test_each_call_fails_once_in_a_resumed_recording(resumed, kind):
     """What the file held before is there whatever happens."""
 
-    def faults(seen):
-        return [Fault(kind, nth, ERRORS.get(kind, ["EIO"])[0]) for nth in spread(seen[kind], 40)]
+    seen = resumed.seen
+    faults = [Fault(kind, nth, ERRORS.get(kind, ["EIO"])[0]) for nth in spread(seen[kind], 12)]
 
-    assert assert_survives(shim, tmp_path, faults, "resumed") == {kind}
+    assert resumed.assert_survives(faults) == {kind}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 from collections.abc import Sequence
@@ -26,6 +27,13 @@ def check_counts(index: Index, size_on_disk: int) -> None:
     """Refuse to allocate what no file of this size can fill: an honest one has 6 rows and at least one quantity."""
     if len(index.steps) * len(index.params) * ITEM > 64 * size_on_disk + (64 << 20):
         raise DamageError(f"it names {len(index.steps)} records x {len(index.params)} tensors in {size_on_disk} bytes")
+
+
+def check_room(records: int, columns: int, con: sqlite3.Connection) -> None:
+    """The same for what one question is about to allocate."""
+    size = math.prod(con.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "page_count"))
+    if records * columns * ITEM > 64 * size + (64 << 20):
+        raise DamageError(f"it names {records} records x {columns} tensors in {size} bytes")
 
 
 def size_on_disk(path: str | os.PathLike[str]) -> int:

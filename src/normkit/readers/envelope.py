@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     Planes = NDArray[np.float32]  # [min, mean, max][spans][tensors], or one of the three
 
 RADIX = 16
+MOST = 16  # levels
 ENOUGH = 3  # read at most so many times the spans asked for
 ITEM = 4  # bytes of a float32
 ROWS = {"l1": "abs", "l2": "sq", "linf": "max", "rms": "sq", "mean": "sum", "zeros": "zeros", "nonfinite": "nonfinite"}
@@ -54,6 +56,7 @@ def read(
     if kind not in ROWS:
         raise ArgumentError(f"{kind!r} does not follow from the pyramid; {', '.join(map(repr, ROWS))} do")
     chosen = _chosen(_spans(con, index), spans, start, stop)
+    blobs.check_room(len(chosen), len(index.params), con)
     planes = np.full((3, len(chosen), len(index.params)), np.nan, np.float32)
     for number in np.unique(chosen[:, LAYOUT]).tolist():
         layout = index.layouts.get(number, EMPTY)
@@ -61,8 +64,7 @@ def read(
         part = _Part(con, number, layout, row=ROWS[kind], quantity=quantity)
         for level in np.unique(chosen[chosen[:, LAYOUT] == number, LEVEL]).tolist():
             places = np.flatnonzero((chosen[:, LAYOUT] == number) & (chosen[:, LEVEL] == level))
-            part.put(planes, places, columns, level, chosen[places, KEY])
-    planes *= _scale(kind, np.array([param.count for param in index.params], dtype=np.float64))
+            part.put(planes, places, columns, level, chosen[places, KEY], scale=_scale(kind, layout.counts))
     return _merged(chosen, planes, spans)
 
 
@@ -71,20 +73,40 @@ def _spans(con: sqlite3.Connection, index: Index) -> Spans:
     seqs, steps, layouts = index.seqs, index.steps, index.layout_numbers
     zero = np.zeros_like(seqs)
     records: Spans = np.stack([zero, seqs, seqs, seqs, zero + 1, steps, steps, layouts], axis=1)
-    if not con.execute("SELECT 1 FROM sqlite_master WHERE name = 'pyramid'").fetchone():
+    if con.execute("PRAGMA user_version").fetchone()[0] < 2:
         return records  # a file of the first version
     query = "SELECT level, id, first, last, records, first_step, last_step, layout, attempt FROM pyramid"
-    blocks: Spans = np.array(con.execute(query).fetchall(), dtype=np.int64).reshape(-1, 9)
+    blocks = _checked(con.execute(query).fetchall())
     for attempt, step in index.begun.items():
         blocks = blocks[(blocks[:, 8] >= attempt) | (blocks[:, LAST_STEP] < step)]
     whole = np.concatenate([records, blocks[:, :8]])
     return np.asarray(whole[np.argsort(whole[:, FIRST], kind="stable")])
 
 
+def _checked(rows: Sequence[Sequence[object]]) -> Spans:
+    """The rows as numbers. Raises: DamageError where no run makes such blocks."""
+    try:
+        blocks: Spans = np.array(rows, dtype=np.int64).reshape(-1, 9)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DamageError(f"a number of the pyramid is not one ({error})") from None
+    level, _, first, last, records, first_step, last_step = blocks[:, :7].T
+    wrong = (level < 1) | (level > MOST) | (first > last) | (records < 1) | (first_step > last_step)
+    for row in blocks[wrong][:1].tolist():
+        raise DamageError(
+            f"the block of records {row[FIRST]} to {row[LAST]} has the level {row[LEVEL]}, {row[RECORDS]} records and "
+            f"the steps {row[FIRST_STEP]} to {row[LAST_STEP]}"
+        )
+    order = np.lexsort((first, level))
+    same, begins, ends = np.diff(level[order]) == 0, first[order][1:], last[order][:-1]
+    for place in np.flatnonzero(same & (begins <= ends))[:1].tolist():
+        raise DamageError(f"blocks of level {level[order][place]} overlap at record {begins[place]}")
+    return blocks
+
+
 def _chosen(spans: Spans, wanted: int, start: int, stop: int) -> Spans:
     """Such that each record is in one span: as fine as `wanted` allows, and as is there."""
     records = spans[(spans[:, LEVEL] == 0) & (spans[:, LAST_STEP] >= start) & (spans[:, FIRST_STEP] <= stop)]
-    total = int(np.ptp(records[:, KEY])) + 1 if len(records) else 0
+    total = int(records[:, KEY].max()) - int(records[:, KEY].min()) + 1 if len(records) else 0
     finest = 0
     while total > ENOUGH * wanted * RADIX**finest:
         finest += 1
@@ -109,11 +131,12 @@ def _refined(taken: Spans, finer: Spans, *, replace: bool) -> Spans:
     return np.asarray(whole[np.argsort(whole[:, FIRST], kind="stable")])
 
 
-def _scale(kind: str, counts: NDArray[np.float64]) -> NDArray[np.float32]:
-    """What the stored number of each tensor is multiplied with: rms = l2 / sqrt(n), mean = sum / n."""
+def _scale(kind: str, counts: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """What the stored number of each tensor is multiplied with: rms = l2 / sqrt(n), mean = sum / n; else None."""
+    if kind not in ("rms", "mean"):
+        return None
     with np.errstate(divide="ignore"):
-        scale = {"rms": 1 / np.sqrt(counts), "mean": 1 / counts}.get(kind, np.ones(len(counts)))
-    return scale.astype(np.float32)
+        return 1 / (np.sqrt(counts) if kind == "rms" else counts)
 
 
 class _Part:
@@ -123,15 +146,24 @@ class _Part:
         self._con, self._number, self._layout, self._row, self._quantity = con, number, layout, row, quantity
 
     def put(
-        self, planes: Planes, places: NDArray[np.int64], columns: NDArray[np.int64], level: int, keys: NDArray[np.int64]
+        self,
+        planes: Planes,
+        places: NDArray[np.int64],
+        columns: NDArray[np.int64],
+        level: int,
+        keys: NDArray[np.int64],
+        *,
+        scale: NDArray[np.float64] | None,
     ) -> None:
         """Fill `places` x `columns` of planes [min, mean, max][spans][tensors]."""
         values = self._blocks(level, keys) if level else self._records(keys)
         whole = len(places) == planes.shape[1] and np.array_equal(columns, self._layout.positions)
-        if whole and planes.shape[2] == self._layout.width:
-            planes[:] = values
-        else:
-            planes[:, places[:, None], columns] = values[:, :, self._layout.positions]
+        with np.errstate(over="ignore", invalid="ignore"):  # float32 has no room for some, and 0 / 0 is NaN
+            if whole and planes.shape[2] == self._layout.width:
+                planes[:] = values if scale is None else values * scale
+            else:
+                chosen = values[:, :, self._layout.positions]
+                planes[:, places[:, None], columns] = chosen if scale is None else chosen * scale
 
     def _records(self, seqs: NDArray[np.int64]) -> Matrix:
         values = blobs.read_rows(

@@ -25,13 +25,15 @@ def count(index: Index, name: str, per: str) -> int:
 
 def read(con: sqlite3.Connection, index: Index, name: str, *, per: str, kind: str, quantity: str) -> Matrix:
     """[steps][groups]: the norm `kind` of each group of the tensor."""
-    out = np.full((len(index.steps), count(index, name, per)), np.nan)
-    entries = index.params[index.columns[name]].count
+    groups = count(index, name, per)
+    blobs.check_room(len(index.steps), groups, con)
+    out = np.full((len(index.steps), groups), np.nan)
     for number, layout in index.used_layouts:
         here = layout.groups.get((name, per), EMPTY.positions)
         places = np.flatnonzero(index.layout_numbers == number)
         needs = formula.NEEDS[kind]
         rows = blobs.read_rows(con, number, layout, index.seqs[places], quantity=quantity, names=needs)
+        entries = next((param.count for param in layout.params if param.name == name), 0)  # as it was then
         counts = np.full(len(here), entries / max(len(here), 1))
         out[places, : len(here)] = formula.value(kind, rows[:, :, here], counts)
     return out

@@ -15,7 +15,7 @@ from normkit.readers.database import opened
 from normkit.readers.envelope import Envelope
 from normkit.readers.index import EMPTY
 from normkit.readers.newest import latest
-from normkit.readers.words import check_word
+from normkit.readers.words import FAR, check_word, step_given
 from normkit.types import QUANTITIES, SUMS, Finding, Param, Reading, Stats
 
 if TYPE_CHECKING:
@@ -145,11 +145,12 @@ class Recording:
             and unless spans >= 1.
         """
         check_word("quantity", quantity, QUANTITIES)
-        if not isinstance(spans, int) or spans < 1:
+        if not hasattr(spans, "__index__") or spans < 1:
             raise ArgumentError(f"spans={in_brief(spans)}: expected a whole number of at least 1")
-        first, last = (-(1 << 62) if start is None else int(start)), ((1 << 62) if stop is None else int(stop))
+        first, last = step_given("start", start, -FAR), step_given("stop", stop, FAR)
+        kind = formula.kept(norm)
         with opened(self.path) as con:
-            return envelope.read(con, self._index, formula.kept(norm), quantity, spans=spans, start=first, stop=last)
+            return envelope.read(con, self._index, kind, quantity, spans=int(spans), start=first, stop=last)
 
     def sums(self, name: str, quantity: str = "weight") -> Matrix:
         """One row of the stored sums themselves, such as "dot": the sum of w times gradient, or of w times update.

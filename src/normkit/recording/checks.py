@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
+from operator import index
 from typing import Any
 
 from normkit.errors import ArgumentError, in_brief
@@ -29,7 +31,7 @@ def check_what(what: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in QUANTITIES if name in asked or name == "weight")
 
 
-UNITS = {"": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30, "tb": 1 << 40}
+UNITS = {"": 1, "b": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30, "tb": 1 << 40}
 LEAST_BUDGET = 1 << 20
 
 
@@ -42,12 +44,12 @@ def check_budget(budget: Any) -> int | None:
     if budget is None:
         return None
     found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([kmgt]?b)?\s*", str(budget).lower())
-    if found is None or isinstance(budget, bool):
+    size = float(found[1]) * UNITS[found[2] or ""] if found else math.inf
+    if isinstance(budget, bool) or size >= 1 << 63:
         raise ArgumentError(f"budget={in_brief(budget)}: expected a size such as '256 MB' or '1 GB', or None")
-    size = int(float(found[1]) * UNITS[found[2] or ""])
     if size < LEAST_BUDGET:
         raise ArgumentError(f"budget={in_brief(budget)}: a recording needs at least 1 MB")
-    return size
+    return int(size)
 
 
 def check_step(step: Any, resume: Any) -> int | None:
@@ -56,6 +58,10 @@ def check_step(step: Any, resume: Any) -> int | None:
         return None
     if not resume:
         raise ArgumentError(f"step={in_brief(step)} says where a resumed run stands; it needs resume=True or 'auto'")
-    if isinstance(step, bool) or not hasattr(step, "__index__") or step < 0:
+    try:
+        whole = -1 if isinstance(step, bool) else index(step)
+    except TypeError:
+        whole = -1
+    if whole < 0:
         raise ArgumentError(f"step={in_brief(step)}: expected a whole number of at least 0")
-    return int(step)
+    return whole

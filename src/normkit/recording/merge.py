@@ -41,6 +41,8 @@ def merge(
     Raises: ArgumentError for fewer than two, for the same file twice, and for replicas that are not equal. FileError
     for a file that cannot be read or made.
     """
+    if isinstance(paths, str | os.PathLike):
+        raise ArgumentError(f"paths={str(paths)!r}: expected two recordings or more")
     sources = [Recording(path) for path in paths]
     if len(sources) < 2:
         raise ArgumentError(f"paths={[str(path) for path in paths]}: expected two recordings or more")
@@ -48,13 +50,15 @@ def merge(
         raise ArgumentError(f"{[str(path) for path in paths]} names a file twice; give each once")
     params = _joined(sources, pieces=pieces)
     path = new_path(to if to is not None else f"{sources[0].path.with_suffix('')}-merged").path
-    writer = Writer(path, {**sources[0].meta, "merged": [shown(source.path) for source in sources]}, budget=None)
+    meta = {key: value for key, value in sources[0].meta.items() if key != "findings"}  # those of a part of the whole
+    writer = Writer(path, {**meta, "merged": [shown(source.path) for source in sources]}, budget=None)
     try:
         layout = writer.layout(list(params.values()))
         for step in sorted({step for source in sources for step in source.steps.tolist()}):
             there = [source for source in sources if step in source.steps]
             writer.put(_record(step, there, list(params), layout, pieces=pieces))
-        for event in sorted({event for source in sources for event in source.events}):
+        events = dict.fromkeys(event for source in sources for event in source.events)
+        for event in sorted(events, key=lambda event: event.wall):
             writer.event(event.kind, event.text, event.step, event.tensor)
     except BaseException:
         writer.close()

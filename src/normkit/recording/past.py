@@ -75,7 +75,8 @@ class Past:
         if counted is not None and counted > before:
             return Start(counted - before, "as the optimizer's state says")
         steps = self._recording.steps
-        return Start(int(steps[-1]) if len(steps) else 0, "the last one recorded; say step= if that is wrong")
+        last = int(steps[-1]) if len(steps) else 0
+        return Start(last, "the last one recorded, as neither the weights nor the optimizer tell")
 
     def before(self, step: int) -> int:
         """How many of its records are of earlier steps."""

@@ -146,6 +146,7 @@ class Recorder:
         writer.update_meta(self._final_meta(end))
         try:
             writer.flush()
+            writer.update_meta({"dropped": writer.dropped} if writer.dropped else {})
             self.findings = diagnose.findings(load(writer.path))
             writer.findings(self.findings)
         except Exception as error:

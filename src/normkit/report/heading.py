@@ -117,7 +117,9 @@ def remarks(columns: Columns, walls: NDArray[np.float64]) -> list[str]:
     meta = columns.meta
     every = _every(str(meta.get("every") or "")) if int(columns.trained.sum()) < total_steps(columns) else ""
     kept = "; ".join(filter(None, (every, _thinned(meta) or (every and _budget(meta)))))
-    lines = [_ending(columns, walls), _resumed(meta), kept and f"recorded: {kept}"]
+    lost = meta.get("dropped")
+    gone = f"{plural(lost, 'record')} lost, as the disk did not take them" if isinstance(lost, int) and lost else ""
+    lines = [_ending(columns, walls), _resumed(meta), gone, kept and f"recorded: {kept}"]
     return [printable(line) for line in lines if line]
 
 

@@ -59,7 +59,7 @@ class Keeper:
             with self._inside:
                 self._file.write(part)
                 del self.batch[: len(part)]
-                if self._retention.due(self._file.con):
+                while self._retention.due(self._file.con):
                     self._file.write([self._retention])
         if self._file.lost:
             raise LostError(f"{str(self._file.path)!r} was removed, or another file put in its place")

@@ -30,6 +30,7 @@ def kind_of(path: str | os.PathLike[str]) -> str | None:
     except OSError:
         return None
     mounts = [mount for line in table.splitlines() if (mount := _mount(line)) and _inside(real, mount[0])]
+    mounts.reverse()  # of several in one place (autofs and what it mounted) the last one is seen
     return max(mounts, key=lambda mount: len(mount[0]), default=("", None))[1]
 
 

@@ -238,20 +238,22 @@ def _planes(blobs: Sequence[bytes | None], width: int) -> Planes | None:
     there = [blob for blob in blobs if blob is not None]
     if not there or not width:
         return None
-    longest = max(map(len, there))
-    values = np.empty((len(there), longest // 8 // width, width), np.float32)
+    values = np.full((len(there), max(map(len, there)) // 8 // width, width), np.nan, np.float32)
     with np.errstate(all="ignore"):
-        for place, blob in enumerate(there):
-            exact = np.full(values.shape[1:], np.nan) if len(blob) < longest else np.empty(values.shape[1:])
-            exact.reshape(-1)[: len(blob) // 8] = np.frombuffer(blob, "<f8")
-            np.sqrt(exact[SQUARES], out=exact[SQUARES])
-            values[place] = exact
-        mean = values.mean(axis=0, dtype=np.float64)  # in float32 it may leave the extremes
-        if np.isnan(mean).any():
+        for rows, blob in zip(values, there, strict=True):
+            exact = np.frombuffer(blob, "<f8").reshape(-1, width)
+            rows[: len(exact)] = exact
+            rows[SQUARES] = np.sqrt(exact[SQUARES])  # before it is rounded: a square may be too large for float32
+        out = np.empty((values.shape[1], 3, width), np.float32)
+        np.fmin.reduce(values, axis=0, out=out[:, 0])
+        np.fmax.reduce(values, axis=0, out=out[:, 2])
+        np.add.reduce(values, axis=0, out=out[:, 1])
+        out[:, 1] /= len(values)
+        if np.isnan(out[:, 1]).any():
             absent = np.isnan(values)
-            mean = np.where(absent, 0, values).sum(axis=0, dtype=np.float64) / (len(values) - absent.sum(axis=0))
-        means = mean.astype(np.float32)
-        return np.stack([np.fmin.reduce(values, axis=0), means, np.fmax.reduce(values, axis=0)], axis=1)
+            out[:, 1] = np.where(absent, 0, values).sum(axis=0) / (len(values) - absent.sum(axis=0))
+        np.clip(out[:, 1], out[:, 0], out[:, 2], out=out[:, 1])  # rounding may put it beside the extremes
+        return out
 
 
 def _joined(spans: Sequence[tuple[Sequence[float], int]]) -> Span:

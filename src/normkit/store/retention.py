@@ -11,13 +11,20 @@ import json
 import sqlite3
 from dataclasses import dataclass
 
-from normkit.store.jobs import META, SMALL, to_json
+from normkit.store.jobs import META, to_json
 
 BUDGET = 256 << 20  # bytes, where nothing else is said
-FULL = 0.87  # of the budget is for the file; its WAL and what is just being written may take the rest
+FULL = 0.8  # of the budget is for the file; its WAL and what is just being written may take the rest
 RECORDS, BLOCKS = 0.65, 0.3  # shares of the file
-LEAST = 32  # records that are kept whatever the budget
+AT_ONCE = 1 / 64  # of the budget is rewritten in one transaction
+LEAST = 16  # records that are kept whatever the budget
 ROOM = 0.75  # a level or the records are cut to this share of what they may hold, so that it lasts a while
+COARSE = """
+    SELECT first, last FROM pyramid AS coarse WHERE level = ? AND NOT EXISTS (
+      SELECT 1 FROM (SELECT attempt, min(step) AS step FROM record GROUP BY attempt) AS later
+      WHERE later.attempt > coarse.attempt AND later.step > coarse.first_step AND later.step <= coarse.last_step
+    ) ORDER BY first
+"""  # those that a later attempt replaced in part say nothing any more, what they were made of does
 BLOCK_OF_ROW = 1.5  # a block's bytes: three float32 for each float64
 
 
@@ -29,25 +36,30 @@ class Retention:
     _stride: int = 1
     size: int = 0  # as a job it holds nothing
     _enough: float = 0  # bytes at which it is worth while to try again
+    _more: bool = False
 
     def due(self, con: sqlite3.Connection) -> bool:
-        """Has the file grown out of its budget?"""
-        return self.budget is not None and _used(con) > max(FULL * self.budget, self._enough)
+        """Has the file grown out of its budget, or is there more to be done?"""
+        return self._more or (self.budget is not None and _used(con) > max(FULL * self.budget, self._enough))
 
     def run(self, con: sqlite3.Connection) -> None:
-        """Make room, inside a transaction."""
+        """Make some room, inside a transaction of few pages: all of them go through the WAL."""
         row = _bytes_of_a_record(con)
         share = FULL * (self.budget or 0)
-        self._thin_records(con, max(LEAST, int(share * RECORDS / row)))
-        _drop_blocks(con, max(LEAST, int(share * BLOCKS / (BLOCK_OF_ROW * row))))
-        self._enough = _used(con) + share / LEAST
+        dirty = min(row, 2 * con.execute("PRAGMA page_size").fetchone()[0])  # bytes that a record's removal rewrites
+        self._more = self._thin_records(
+            con, max(LEAST, int(share * RECORDS / row)), max(1, int(AT_ONCE * share / dirty))
+        )
+        if not self._more:
+            _drop_blocks(con, max(LEAST, int(share * BLOCKS / (BLOCK_OF_ROW * row))))
+        self._enough = _used(con) + 2 * AT_ONCE * share
 
-    def _thin_records(self, con: sqlite3.Connection, most: int) -> None:
-        """Keep `most` / 2 of the newest, and at most `most` / 4 of the rest."""
+    def _thin_records(self, con: sqlite3.Connection, most: int, at_once: int) -> bool:
+        """Keep `most` / 2 of the newest, and at most `most` / 4 of the rest; True where more is to be done."""
         covered = con.execute("SELECT coalesce(max(last), -1) FROM pyramid WHERE level = 1").fetchone()[0]
         newest = con.execute("SELECT seq, step FROM record ORDER BY seq DESC LIMIT 1 OFFSET ?", (most // 2,)).fetchone()
         if newest is None:
-            return
+            return False
         cut, step = min(newest[0], covered + 1), newest[1]
         firsts = {seq for (seq,) in con.execute("SELECT min(seq) FROM record GROUP BY attempt")}
         old = [seq for (seq,) in con.execute("SELECT seq FROM record WHERE seq < ?", (cut,))]
@@ -57,9 +69,10 @@ class Retention:
             self._stride *= 2
         gone = [(seq,) for seq in old if seq % self._stride and seq not in firsts]
         if gone:
-            con.executemany("DELETE FROM sums WHERE seq = ?", gone)
-            con.executemany("DELETE FROM record WHERE seq = ?", gone)
+            con.executemany("DELETE FROM sums WHERE seq = ?", gone[:at_once])
+            con.executemany("DELETE FROM record WHERE seq = ?", gone[:at_once])
             con.execute(META, ("thinned", to_json({"stride": self._stride, "before": step})))
+        return len(gone) > at_once
 
 
 def _used(con: sqlite3.Connection) -> int:
@@ -70,24 +83,30 @@ def _used(con: sqlite3.Connection) -> int:
     return int(page * (pages - free))
 
 
-def _bytes_of_a_record(con: sqlite3.Connection) -> int:
-    query = 'SELECT ifnull(length(weight), 0) + ifnull(length(grad), 0) + ifnull(length("update"), 0) FROM sums'
-    found = con.execute(f"{query} ORDER BY seq DESC LIMIT 1").fetchone()
-    return SMALL + (found[0] if found else 0)
+def _bytes_of_a_record(con: sqlite3.Connection) -> float:
+    """What one takes all told: pages that are not full, and the small tables, count too."""
+    records, blocks = (con.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("record", "pyramid"))
+    return float(_used(con) / max(1.0, records + BLOCK_OF_ROW * blocks))
 
 
 def _drop_blocks(con: sqlite3.Connection, most: int) -> None:
     """The oldest blocks of the fullest levels, as long as a coarser block stands for them."""
-    levels = dict(con.execute("SELECT level, count(*) FROM pyramid GROUP BY level").fetchall())
+    count = "SELECT level, count(*) FROM pyramid GROUP BY level"
+    levels = dict(con.execute(count).fetchall())
     while sum(levels.values()) > most and levels:
         level = max(levels, key=lambda level: levels[level])
-        gone = con.execute(
-            "SELECT id FROM pyramid AS fine WHERE level = ? AND EXISTS (SELECT 1 FROM pyramid AS coarse"
-            " WHERE coarse.level = ? AND coarse.first <= fine.first AND coarse.last >= fine.last)"
-            " ORDER BY first LIMIT ?",
-            (level, level + 1, max(1, int(levels[level] * (1 - ROOM)))),
-        ).fetchall()
+        gone = _oldest(con, level, max(1, int(levels[level] * (1 - ROOM))))
         con.executemany("DELETE FROM pyramid WHERE id = ?", gone)
-        levels[level] -= len(gone)
-        if not gone:
-            del levels[level]  # nothing coarser stands for these
+        now = dict(con.execute(count).fetchall())
+        levels = {each: now[each] for each in levels if each in now and (gone or each != level)}
+
+
+def _oldest(con: sqlite3.Connection, level: int, least: int) -> list[tuple[int]]:
+    """Ids of about `least` blocks of a level, and of all finer ones: what a coarser block was made of goes at once."""
+    gone: list[tuple[int]] = []
+    finer = "SELECT id FROM pyramid WHERE level <= ? AND first BETWEEN ? AND ?"
+    for ends in con.execute(COARSE, (level + 1,)).fetchall():
+        if len(gone) >= least:
+            break
+        gone += con.execute(finer, (level, *ends)).fetchall()
+    return gone

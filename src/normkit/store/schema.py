@@ -109,7 +109,7 @@ CREATE TABLE finding (
   evidence  TEXT NOT NULL   -- JSON object
 );
 
--- What happened in mid-run: a parameter appeared, records were dropped, the interval was stretched.
+-- What happened in mid-run: parameters changed, the run was resumed.
 CREATE TABLE event (
   id      INTEGER PRIMARY KEY,
   wall    REAL NOT NULL,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import torch
@@ -110,7 +110,8 @@ class TorchRecorder(Recorder):
             self._writer.close()
             self._writer = None
         if self.path is not None and self._past is None:
-            self.path.unlink(missing_ok=True)
+            with suppress(OSError):
+                self.path.unlink(missing_ok=True)
 
     def _detach(self) -> None:
         for handle in self._handles:
