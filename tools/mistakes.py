@@ -219,7 +219,7 @@ MISTAKES: list[Row] = [
     (
         "the weights before training not recorded",
         "src/normkit/torch/recorder.py",
-        "        self._settle()\n        self._record_weights()\n",
+        "        if not self._settle():\n            self._record_weights()\n",
         "        self._settle()\n",
         (f"{RECORD}::test_steps_recorded",),
     ),
@@ -335,5 +335,34 @@ MISTAKES: list[Row] = [
         "param.trainable and param.part",
         "param.part",
         ("tests/diagnose_room/test_findings.py",),
+    ),
+    # --- long, resumed and merged recordings --------------------------------------------------------------------------
+    (
+        "the mean of means taken without how many records each stands for",
+        "src/normkit/store/pyramid.py",
+        "planes[:, 1] * np.float64(records), 0.0)",
+        "planes[:, 1] * np.float64(1), 0.0)",
+        ("tests/store_room/test_pyramid.py",),
+    ),
+    (
+        "a block of a superseded attempt counted beside the one that replaced it",
+        "src/normkit/readers/envelope.py",
+        "(blocks[:, LAST_STEP] < step)",
+        "(blocks[:, LAST_STEP] <= step + 16)",
+        ("tests/readers_room/test_envelope.py",),
+    ),
+    (
+        "steps of earlier attempts left out when the optimizer counts anew",
+        "src/normkit/recording/past.py",
+        'int(newest["began"]) + counted - before',
+        "counted - before",
+        ("tests/recording_room/test_taking_over.py",),
+    ),
+    (
+        "the first record of an attempt thinned away",
+        "src/normkit/store/retention.py",
+        " and seq not in firsts",
+        "",
+        ("tests/store_room/test_retention.py",),
     ),
 ]

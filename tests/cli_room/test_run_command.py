@@ -206,3 +206,34 @@ def test_ctrl_c_in_another_command_is_silent(folder):
     program = "import sys, broken; sys.modules['normkit.cli.show'] = broken; sys.argv[1:] = ['show']; " + PROGRAM
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, cwd=folder, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
+
+
+BROKEN_OFF = """
+import sys
+import torch
+model = torch.nn.Linear(2, 2)
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+for step in range(3):
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+raise SystemExit(4 if "--break" in sys.argv else 0)
+"""
+
+
+def test_resume_finds_the_run_that_broke_off(tmp_path):
+    (tmp_path / "train.py").write_text(BROKEN_OFF + "\n")
+    (tmp_path / "runs").mkdir()
+    normkit("run", "--to", "runs/train-20260101-1200", "train.py", "--break", cwd=tmp_path)
+    done = normkit("run", "--resume", "train.py", "--break", cwd=tmp_path)
+    assert "train-20260101-1200.norms, attempt 2" in done.stderr
+    assert "attempt" not in normkit("run", "--resume", "train.py", cwd=tmp_path).stderr  # another command
+    assert len(list((tmp_path / "runs").iterdir())) == 2
+
+
+def test_resume_of_what_is_no_recording_is_refused_before_the_script(tmp_path):
+    (tmp_path / "train.py").write_text("print('trained')")
+    (tmp_path / "a.norms").write_text("step,epoch\n")
+    done = normkit("run", "--resume", "--to", "a.norms", "train.py", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "is not a normkit recording" in done.stderr
+    assert "trained" not in done.stdout

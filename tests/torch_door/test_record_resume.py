@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 import normkit
 import normkit.torch as nk
 from loops import net, one_step
-from normkit.recording import past
+from normkit.recording import search
 
 OPTIMIZERS = {
     "adam": lambda p: torch.optim.Adam(p, lr=0.01),
@@ -109,8 +109,8 @@ def test_a_killed_run_goes_on(kind, saved, told, known, tmp_path, capfd):  # noq
     run = train(model, optimizer, rec, range(saved + 1, 11))
     said = capfd.readouterr().err
     assert f"goes on at step {saved}, {known}" in said
-    assert "again" in said
-    assert_same(run, straight(tmp_path, kind, 10), again=[saved])
+    assert "run.norms, attempt 2 (" in said
+    assert_same(run, straight(tmp_path, kind, 10))
     assert run.meta["end"] == "finished"
     assert run.meta["steps"] == 10
     assert [one["began"] for one in run.meta["attempts"]] == [0, saved]
@@ -152,7 +152,7 @@ def test_resumed_twice(tmp_path):
     assert first.steps.tolist() == list(range(9))
     model, optimizer = loaded(tmp_path, "adam")
     run = train(model, optimizer, nk.record(model, optimizer, to=path, every=1, resume=True, quiet=True), range(4, 12))
-    assert_same(run, straight(tmp_path, "adam", 11), again=[3])
+    assert_same(run, straight(tmp_path, "adam", 11))
     assert [(one["began"], one.get("end")) for one in run.meta["attempts"]] == [
         (0, "killed"),
         (3, "finished"),
@@ -167,7 +167,7 @@ def test_a_finished_run_goes_on(tmp_path):
     again = nk.record(model, optimizer, to=tmp_path / "run", every=1, resume=True, quiet=True)
     assert "end" not in normkit.load(tmp_path / "run.norms").meta
     run = train(model, optimizer, again, range(5, 9))
-    assert_same(run, straight(tmp_path, "adam", 8), again=[4])
+    assert_same(run, straight(tmp_path, "adam", 8))
     assert run.findings() == run.stored_findings()
 
 
@@ -214,7 +214,7 @@ def test_the_commands_read_a_resumed_file(tmp_path):
 
 @pytest.fixture
 def batch_system(monkeypatch):
-    for names in past.JOBS.values():
+    for names in search.JOBS.values():
         for name in names:
             monkeypatch.delenv(name, raising=False)
     return monkeypatch

@@ -128,6 +128,8 @@ def command(
     options = Options(
         to=str(path) if to else None, every=every, quiet=quiet, resume=resume, budget=budget, folder=os.getcwd()
     )
+    if resume and to:
+        check_resumable(path)
     outcome = recorded(program, path, options)
     if inside_shell():
         return
@@ -146,6 +148,13 @@ def place(to: str | None, program: Runnable) -> Path:
         raise ArgumentError(str(error).replace("to=", "--to=")) from None
 
 
+def check_resumable(path: Path) -> None:
+    """Before anything is trained: can this recording be gone on with? Raises: NormkitError."""
+    from normkit.recording.search import find
+
+    find("auto", path)
+
+
 def recorded(program: Runnable, path: Path, options: Options) -> Outcome:
     """Run the program with every optimizer watched, in this process and in those below it; this one records to `path`.
 
@@ -156,7 +165,7 @@ def recorded(program: Runnable, path: Path, options: Options) -> Outcome:
     with ledger() if above is None else nullcontext(above.ledger) as notes, put_back():
         options = replace(options, ledger=notes, teller=above.teller if above else owner)
         with telling(options):
-            watch = Watch(lambda: replace(options, to=str(path)))
+            watch = Watch(lambda: replace(options, planned=str(path)))
             outcome = program.run()
         if os.getpid() == owner:  # a child that the script forked comes by here as well
             made = watch.close(outcome.end)

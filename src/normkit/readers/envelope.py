@@ -202,13 +202,13 @@ def _merged(chosen: Spans, planes: Planes, wanted: int) -> Envelope:
     least, mean, most = planes[:, edges]
     many = np.flatnonzero(ends - edges > 1)
     total, weight = np.zeros((2, len(many), planes.shape[2]))
-    for member in range(int((ends - edges).max())):  # one member of each of these bins at a time
-        some = np.flatnonzero(edges[many] + member < ends[many])
-        which, into = edges[many[some]] + member, many[some]
-        there = ~np.isnan(planes[1, which])
-        least[into], most[into] = np.fmin(least[into], planes[0, which]), np.fmax(most[into], planes[2, which])
-        total[some] += np.where(there, planes[1, which], 0.0) * records[which, None]
-        weight[some] += there * records[which, None]
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        for member in range(int((ends - edges).max())):  # one member of each of these bins at a time
+            some = np.flatnonzero(edges[many] + member < ends[many])
+            which, into = edges[many[some]] + member, many[some]
+            there = ~np.isnan(planes[1, which])
+            least[into], most[into] = np.fmin(least[into], planes[0, which]), np.fmax(most[into], planes[2, which])
+            total[some] += np.where(there, planes[1, which], 0.0) * records[which, None]
+            weight[some] += there * records[which, None]
         mean[many] = total / weight
     return Envelope(first[edges], last[ends - 1], np.add.reduceat(records, edges), least, mean, most)

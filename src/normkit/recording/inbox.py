@@ -6,6 +6,7 @@ from collections import deque
 
 from normkit.recording.packet import Packet
 from normkit.store.writer import Writer
+from normkit.types import Reading
 
 
 class Inbox:
@@ -26,6 +27,12 @@ class Inbox:
     def take(self, packet: Packet) -> None:
         """A new record, held until `release`."""
         self.newest = self.held = packet
+
+    def put(self, reading: Reading, writer: Writer) -> None:
+        """Write a record that is whole; more scalars may come to it."""
+        seq = writer.put(reading)
+        self.newest = Packet(reading.step, reading.layout, 0, reading.wall, [], seq=seq)
+        self.records, self._last_step = self.records + 1, reading.step
 
     def release(self, writer: Writer | None) -> None:
         """Nothing more belongs to the newest record."""

@@ -35,6 +35,8 @@ def merge(
 
         sum, abs, sq, zeros, nonfinite, dot   add           max   the largest
 
+    at the steps that all of them recorded.
+
     paths   two recordings or more; the first one gives the metadata and, where it has them, the scalars
     to      the new file, as for `record`; the result is its path
 
@@ -54,7 +56,7 @@ def merge(
     writer = Writer(path, {**meta, "merged": [shown(source.path) for source in sources]}, budget=None)
     try:
         layout = writer.layout(list(params.values()))
-        for step in sorted({step for source in sources for step in source.steps.tolist()}):
+        for step in _steps(sources, pieces=pieces):
             there = [source for source in sources if step in source.steps]
             writer.put(_record(step, there, list(params), layout, pieces=pieces))
         events = dict.fromkeys(event for source in sources for event in source.events)
@@ -68,6 +70,12 @@ def merge(
     if writer.error is not None:
         raise FileError(f"{shown(path)!r} could not be written whole: {writer.error}")
     return path
+
+
+def _steps(sources: Sequence[Recording], *, pieces: bool) -> list[int]:
+    """Steps that any of them recorded; of pieces those of all: a part must not pass for the whole."""
+    recorded = [set(source.steps.tolist()) for source in sources]
+    return sorted(set.intersection(*recorded) if pieces else set.union(*recorded))
 
 
 def _joined(sources: Sequence[Recording], *, pieces: bool) -> dict[str, Param]:

@@ -19,6 +19,7 @@ class Options:
     quiet   say nothing but errors
     resume  go on with the recording at `to`, or with the newest one of this job or command that did not finish
     budget  what a recording may take on disk, such as "256 MB"; None for no limit
+    planned where a new recording of this process goes without `to`, absolute
     folder  where the command was given, absolute; a program may change its own at any time
     ledger  the file in which the other processes note what they record, or None
     teller  the process that reads it, and says at the end what was recorded
@@ -29,6 +30,7 @@ class Options:
     quiet: bool = False
     resume: bool = False
     budget: str | None = "256 MB"
+    planned: str | None = None
     folder: str = "."
     ledger: str | None = None
     teller: int = 0
@@ -36,7 +38,7 @@ class Options:
     @property
     def path(self) -> Path:
         """Where a recording of this process goes, unless something is there already."""
-        return Path(self.folder, default_name()) if self.to is None else Path(self.to)
+        return Path(self.to or self.planned or Path(self.folder, default_name()))
 
     def text(self) -> str:
         """All of them on one line, for an environment variable."""

@@ -18,13 +18,14 @@ from normkit.readers.recording import load
 from normkit.recording.about import common_meta, now, warn_once
 from normkit.recording.checks import plain_scalar
 from normkit.recording.inbox import Inbox
+from normkit.recording.opening import open_writer, too_small
 from normkit.recording.packet import Packet
-from normkit.recording.past import find, this_process
 from normkit.recording.scalars import attach, sorted_out
+from normkit.recording.search import find, this_process
 from normkit.recording.terms import Terms
 from normkit.store.paths import new_path, shown
 from normkit.store.writer import Writer
-from normkit.types import SUMS, Finding, Param
+from normkit.types import Finding, Param
 
 Groups = Sequence[tuple[Param, str, int]]  # tensor, per, and how many groups of it have columns of their own
 
@@ -32,8 +33,8 @@ Groups = Sequence[tuple[Param, str, int]]  # tensor, per, and how many groups of
 class Recorder:
     """Writes the norms of a training run into one file; what the doors' `record` return.
 
-    Use it as a context manager, or call `close()`; at interpreter exit it closes itself. Nothing that goes wrong in
-    it after its start reaches the training: it says so once and stops.
+    Use it as a context manager, or call `close()`; at interpreter exit it closes itself. Nothing that goes wrong in it
+    after its start reaches the training: it says so once and stops.
 
     path      the file, or None where nothing is recorded (ranks other than 0)
     steps     optimizer steps counted so far
@@ -50,8 +51,7 @@ class Recorder:
         self.broken: str | None = None
         self._epoch: int | None = None
         self._writer: Writer | None = None
-        self._layout, self._columns = -1, 0  # of the newest layout: its number, how many columns it has
-        self._inbox = Inbox()
+        self._layout, self._columns, self._inbox = -1, 0, Inbox()  # of the newest layout: its number, how many columns
         self._logged: tuple[int, dict[str, Any]] = (-1, {})
         self._pid = os.getpid()
         self._names: list[str] = []
@@ -162,30 +162,31 @@ class Recorder:
         if self.path is None:
             raise StateError("a recorder that is not enabled has no file to open")
         whole = {**common_meta(), **this_process(), "what": list(self.what), **meta}
-        self._writer = Writer(self.path, whole, resume=self._past is not None, budget=self._terms.bytes)
+        self._writer, self._past = open_writer(self._terms, self._past, self.path, whole, [p.name for p in params])
+        self.path = self._writer.path
         self._set_params(params, groups)
         atexit.register(_close_at_exit, weakref.ref(self))
-        goes = " again" if self._past is not None else ""
-        self._say(f"recording {self.tensors} tensors to {shown(self.path)}{goes} ({self.schedule.text()})")
+        again = f", attempt {self._writer.attempt + 1}" if self._past else ""
+        self._say(f"recording {self.tensors} tensors to {shown(self.path)}{again} ({self.schedule.text()})")
+        self._say(too_small(self._terms.bytes, self._columns))
 
-    def _settle(self) -> None:
-        """Just before the first step: which one is it? Of a resumed run that has to be found out."""
+    def _settle(self) -> bool:
+        """Just before the first step: which one is it? True where its record is written already, in a resumed run."""
         if self._settled or self._writer is None:
-            return
+            return False
         self._settled, counted = True, self._counted()
-        if self._past is None:
+        present = None if self._past is None else self._present().reading()
+        if self._past is None or present is None:
             self._writer.update_meta({"counted_before": counted} if counted else {})
-            return
-        start = self._past.settle(self._writer, self._squares(), told=self._terms.step, counted=counted)
+            return False
+        start = self._past.settle(self._writer, present, self._names, told=self._terms.step, counted=counted)
         self.steps = self._first = start.step
-        self._inbox.records = self._past.before(start.step)
+        self._epoch, self._inbox.records = self._past.epoch(start.step), self._past.before(start.step)
         self._say(f"goes on at step {start.step:,}, {start.known}")
-
-    def _squares(self) -> dict[str, float]:
-        """The sum of squares of every tensor now, by name."""
-        reading = self._present().reading()
-        values = () if reading is None else reading.values["weight"][SUMS.index("sq")].tolist()
-        return dict(zip(self._names, values, strict=False))
+        if start.record is None or self._columns > len(self._names):
+            return False
+        self._inbox.put(self._past.placed(start.record, self._names, self._layout), self._writer)
+        return True
 
     def _set_params(self, params: Sequence[Param], groups: Groups = ()) -> None:
         if self._writer is not None:
@@ -249,14 +250,13 @@ class Recorder:
     def summary(self) -> str:
         """The line said at the end: how much was recorded, and where."""
         steps = max(self.records - 1, 0)  # step 0 is a record, and no step
-        where = "no file" if self.path is None else shown(self.path)
-        line = f"recorded {steps} of {self.steps} steps x {self.tensors} tensors in {where}"
+        line = f"recorded {steps} of {self.steps} steps x {self.tensors} tensors in {shown(self.path or 'no file')}"
         if self.schedule.passed_over:
             line += f" (stretched to stay under {100 * self.schedule.overhead:g} % of the time)"
         return line if self.broken is None else f"{line}; stopped early: {self.broken}"
 
     def _say(self, line: str) -> None:
-        if not self._terms.quiet:
+        if line and not self._terms.quiet:
             with contextlib.suppress(OSError, ValueError):
                 print(f"normkit: {line}", file=sys.stderr)
 

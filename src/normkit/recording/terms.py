@@ -9,8 +9,8 @@ from typing import Literal
 
 from normkit.errors import ArgumentError, in_brief
 from normkit.recording.checks import check_budget, check_step, check_what
-from normkit.recording.past import Resume
 from normkit.recording.schedule import Schedule
+from normkit.recording.search import Resume
 from normkit.store.paths import SUFFIX, default_name
 from normkit.types import QUANTITIES, When
 
@@ -39,6 +39,8 @@ class Terms:
         object.__setattr__(self, "budget", check_budget(self.budget))
         if self.ranks not in ("first", "all"):
             raise ArgumentError(f"ranks={in_brief(self.ranks)}: expected 'first' or 'all'")
+        if self.ranks == "all" and self.resume and self.to is None:
+            raise ArgumentError(f"ranks='all' with resume={self.resume!r} needs to=, so that each rank finds its file")
         self.schedule()
 
     def for_rank(self, rank: int) -> Terms:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -170,13 +171,16 @@ def begin(path: Path, meta: Mapping[str, object], wal_bytes: int = WAL_BYTES) ->
         raise FileError(f"the recording {str(path)!r} cannot be begun ({error}); give another path by to=") from None
 
 
-def reopen(path: Path, meta: Mapping[str, object], wal_bytes: int = WAL_BYTES) -> File:
-    """The recording at `path`, to go on with: in the newest format, without the marks of its end. Raises: FileError."""
+def reopen(path: Path, meta: Mapping[str, object], wal_bytes: int = WAL_BYTES, claim: str | None = None) -> File:
+    """The recording at `path`, to go on with: in the newest format, without the marks of its end.
+
+    `claim` is the mark of the writer before this one. Raises: FileError, also where another writer was quicker.
+    """
     try:
         con = _connected(path)
         try:
             _check(con, path)
-            _renew(con, meta)
+            _renew(con, meta, path, claim)
             return File(path, con, wal_bytes)
         except BaseException:
             con.close()
@@ -213,8 +217,11 @@ def _check(con: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def _renew(con: sqlite3.Connection, meta: Mapping[str, object]) -> None:
+def _renew(con: sqlite3.Connection, meta: Mapping[str, object], path: Path, claim: str | None) -> None:
     con.execute("BEGIN IMMEDIATE")
+    found = con.execute("SELECT value FROM meta WHERE key = 'claim'").fetchone()
+    if claim is not None and found is not None and json.loads(found[0]) != claim:
+        raise FileError(f"{str(path)!r} was just taken over by another process; give another path by to=")
     for statement in schema.upgrade(con.execute("PRAGMA user_version").fetchone()[0]):
         con.execute(statement)
     con.execute("DELETE FROM finding")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate, takewhile
 from pathlib import Path
+from typing import Any
 
 from normkit.store import file, forks, jobs
 from normkit.store.pyramid import Pyramid
 from normkit.store.retention import Retention
 
 BATCH_BYTES = 8 << 20
+PASSES = 32  # of thinning after one part, at most
 
 
 class Keeper:
@@ -21,14 +23,18 @@ class Keeper:
     `batch`.
     """
 
-    def __init__(self, path: Path, meta: Mapping[str, object], *, resume: bool, budget: int | None) -> None:
+    def __init__(
+        self, path: Path, meta: Mapping[str, object], *, resume: bool, budget: int | None, claim: str | None = None
+    ) -> None:
         least = min(budget or BATCH_BYTES << 5, BATCH_BYTES << 5)  # of a small budget, parts for the WAL and a batch
         self._at_once = least >> 5
-        self._file = (file.reopen if resume else file.begin)(path, {**meta, "budget": budget}, least >> 4)
+        whole = {**meta, "budget": budget}
+        self._file = file.reopen(path, whole, least >> 4, claim) if resume else file.begin(path, whole, least >> 4)
         self._pyramid = Pyramid()
         self._retention = Retention(budget)
         self._inside = forks.guard()
         self.batch: list[jobs.Job] = []
+        self.trouble: Exception | None = None  # the first thing that went wrong in the pyramid
 
     @property
     def next_numbers(self) -> tuple[int, int, int, int]:
@@ -43,14 +49,22 @@ class Keeper:
         """Put jobs into the batch, with the blocks of the pyramid that they complete."""
         for job in new:
             if isinstance(job, jobs.Row):
-                self.batch += self._pyramid.leave(job.family)  # first: who is killed here finds only what is open
-                self.batch += [job, *self._pyramid.take(job)]
-                continue
+                self._blocks(self._pyramid.leave, job.family)  # first: who is killed here finds only what is open
             self.batch.append(job)
-            if isinstance(job, jobs.Amend):
+            if isinstance(job, jobs.Row):
+                self._blocks(self._pyramid.take, job)
+            elif isinstance(job, jobs.Amend):
                 self._pyramid.amend(job.seq, job.scalars)
         if last:
-            self.batch += self._pyramid.close()
+            self._blocks(self._pyramid.close)
+
+    def _blocks(self, work: Callable[..., Sequence[jobs.Job]], *of: Any) -> None:
+        """Add the blocks that `work` gives. The pyramid is for the eye: what goes wrong in it costs no record."""
+        try:
+            self.batch += work(*of)
+        except Exception as error:
+            self.trouble = self.trouble or error
+            self._pyramid = Pyramid()
 
     def write(self) -> None:
         """Write the batch, each part of it in one transaction."""
@@ -59,8 +73,9 @@ class Keeper:
             with self._inside:
                 self._file.write(part)
                 del self.batch[: len(part)]
-                while self._retention.due(self._file.con):
-                    self._file.write([self._retention])
+                for _ in range(PASSES):
+                    if self._retention.due(self._file.con):
+                        self._file.write([self._retention])
         if self._file.lost:
             raise LostError(f"{str(self._file.path)!r} was removed, or another file put in its place")
 

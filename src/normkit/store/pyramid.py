@@ -77,9 +77,9 @@ class Gathering:
         for place, planes in enumerate(block.planes):
             if planes is not None:
                 held = self.sums[place]
-                self.sums[place] = (
-                    _Sums.of(planes, block.records) if held is None else held.with_(planes, block.records)
-                )
+                with np.errstate(all="ignore"):  # infinities of both signs may meet
+                    new = _Sums.of(planes, block.records)
+                    self.sums[place] = new if held is None else held.with_(new)
         for name, span in block.scalars.items():
             self.scalars.setdefault(name, []).append((span, block.records))
 
@@ -106,12 +106,12 @@ class _Sums:
         total = np.where(there, planes[:, 1] * np.float64(records), 0.0)
         return cls(planes[:, 0].copy(), planes[:, 2].copy(), total, there * float(records))
 
-    def with_(self, planes: Planes, records: int) -> _Sums:
-        if len(planes) != len(self.least):
-            planes = _padded(planes)
-            self.least, self.most = _padded(self.least), _padded(self.most)
-            self.total, self.weight = _padded(self.total), _padded(self.weight)
-        new = _Sums.of(planes, records)
+    def padded(self) -> _Sums:
+        return _Sums(_padded(self.least), _padded(self.most), _padded(self.total), _padded(self.weight))
+
+    def with_(self, new: _Sums) -> _Sums:
+        if len(new.least) != len(self.least):
+            return self.padded().with_(new.padded())
         np.fmin(self.least, new.least, out=self.least)
         np.fmax(self.most, new.most, out=self.most)
         self.total += new.total

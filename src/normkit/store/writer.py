@@ -37,7 +37,8 @@ class Writer:
     as a RuntimeWarning, and training goes on. `dropped` counts the records that were lost. A forked child's calls do
     nothing: the file belongs to the process that began it.
 
-    With `resume` it goes on with the recording at `path`, as a further `attempt`. `budget` is the size in bytes that
+    With `resume` it goes on with the recording at `path`, as a further `attempt`, unless another writer than the one
+    known by its `claim` (in the metadata) was there meanwhile. `budget` is the size in bytes that
     the file is kept under by thinning old records (`retention`); None is no limit.
     """
 
@@ -47,6 +48,7 @@ class Writer:
         meta: Mapping[str, Any],
         *,
         resume: bool = False,
+        claim: str | None = None,
         budget: int | None = BUDGET,
     ) -> None:
         self.path = Path(path)
@@ -64,7 +66,7 @@ class Writer:
         lock = threading.RLock()  # re-entrant: a garbage collection inside a call may close another recorder
         self._ready = threading.Condition(lock)  # the thread waits here for work,
         self._room = threading.Condition(lock)  # the caller for space
-        self._keeper = Keeper(self.path, meta, resume=resume, budget=budget)
+        self._keeper = Keeper(self.path, meta, resume=resume, budget=budget, claim=claim)
         self._seq, self.attempt, self._new_tensor, self._new_layout = self._keeper.next_numbers
         self._thread = threading.Thread(target=self._serve, name="normkit writer", daemon=True)
         self._thread.start()
@@ -204,12 +206,20 @@ class Writer:
     # the thread's side
 
     def _serve(self) -> None:
-        self._try(self._keeper.catch_up)
-        closing = False
-        while not closing:
-            closing = self._gather()
-            self._commit()
-        self.dropped += sum(isinstance(job, jobs.Row) for job in self._keeper.batch)
+        try:
+            self._try(self._keeper.catch_up)
+            closing = False
+            while not closing:
+                closing = self._gather()
+                self._commit()
+        except Exception as error:  # nobody waits for a thread that is gone
+            self._promise.broken(error)
+            self._failing = True
+        with self._ready:
+            left = [*self._keeper.batch, *self._queue, *([self._held] if self._held else [])]
+            self.dropped += sum(isinstance(job, jobs.Row) for job in left)
+            self._promise.over, self._answered = True, self._asked
+            self._room.notify_all()
         self._keeper.finish()
 
     def _gather(self) -> bool:
@@ -233,6 +243,8 @@ class Writer:
             self._serving = self._asked
             closing = self._closing
         self._keeper.take(new, last=closing)
+        if self._keeper.trouble is not None:
+            self._promise.broken(self._keeper.trouble)
         return closing
 
     def _hurried(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from normkit.recording.past import Resume
+from normkit.recording.search import Resume
 from normkit.recording.terms import Terms
 from normkit.torch.arguments import Models, sort_out
 from normkit.torch.describe import rank
@@ -54,7 +54,8 @@ def record(
     quiet      say nothing at start and end
     resume     True goes on with the recording at `to`, or with the newest one of this script, as a further attempt:
                what it repeats replaces what was there. "auto", for jobs that may be started again, does so where such a
-               recording exists (of the same batch job, or outside of one of the same command that did not finish)
+               recording exists (of the same batch job, or outside of one of the same command that did not finish).
+               Load the checkpoint first
     step       the optimizer step at which a resumed run stands. Without it: the newest record with the present
                weights, else what the optimizer's state says, else the last step recorded
     budget     bytes, or a text such as "1 GB", that the file is kept under: older records are thinned, and seen in

@@ -191,8 +191,8 @@ class TorchRecorder(Recorder):
     def _begin(self) -> None:
         """Just before the first step: record the weights as training finds them."""
         self._begun = True
-        self._settle()
-        self._record_weights()
+        if not self._settle():
+            self._record_weights()
         self.schedule.start()
 
     @torch.no_grad()

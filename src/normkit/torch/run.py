@@ -18,10 +18,10 @@ from normkit.recording.about import warn_once
 from normkit.recording.ending import at_end
 from normkit.recording.ledger import note
 from normkit.recording.options import Options
-from normkit.recording.past import Resume, find
+from normkit.recording.search import Resume, find
 from normkit.recording.terms import Terms
 from normkit.torch.arguments import Holder, joined
-from normkit.torch.describe import untraced
+from normkit.torch.describe import rank, untraced
 from normkit.torch.entry import begin
 from normkit.torch.recorder import RECORDED, TorchRecorder
 
@@ -140,7 +140,8 @@ class Session:
     def _terms(self) -> Terms:
         """Only the first recording of a process goes on with an older one."""
         asked, to = self._options, self._to
-        past = find("auto", asked.to, asked.folder) if asked.resume and not self._recorders else None
+        first = asked.resume and not self._recorders and rank() == 0
+        past = find("auto", asked.to, asked.folder) if first else None
         resume: Resume = "auto" if past is not None else False
         to = past.path if past is not None else to
         return Terms(to=to, every=asked.every, quiet=asked.quiet, resume=resume, budget=asked.budget)
