@@ -74,8 +74,9 @@ class Keeper:
                 self._file.write(part)
                 del self.batch[: len(part)]
                 for _ in range(PASSES):
-                    if self._retention.due(self._file.con):
-                        self._file.write([self._retention])
+                    if not self._retention.due(self._file.con):
+                        break
+                    self._file.write([self._retention])
         if self._file.lost:
             raise LostError(f"{str(self._file.path)!r} was removed, or another file put in its place")
 
