@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -191,3 +192,23 @@ def test_space_that_returns(tmp_path):
     assert finished(start(SPACE_RETURNS, tmp_path / "a.norms")).strip() == "1 True 0"
     assert_holds(tmp_path / "a.norms", range(50), 200)
     assert os.listdir(tmp_path) == ["a.norms"]
+
+
+def test_wal_removed_just_before_a_new_layout(tmp_path):
+    """The batch that brings the layout notices it like any other: what it commits is found again."""
+    writer = Writer(tmp_path / "a.norms", {})
+    layout = writer.layout(params(3))
+    writer.put(reading(0, layout, 3))
+    writer.flush()
+    with sqlite3.connect(writer.path) as folding:
+        folding.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    folding.close()
+    writer.path.with_name("a.norms-wal").unlink()
+    wider = writer.layout(params(5))
+    writer.put(reading(1, wider, 5))
+    assert writer.flush() == 0
+    con = sqlite3.connect(writer.path)
+    assert con.execute("SELECT step, layout FROM record ORDER BY seq").fetchall() == [(0, layout), (1, wider)]
+    con.close()
+    writer.close()
+    assert writer.error is None

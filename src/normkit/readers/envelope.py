@@ -12,6 +12,7 @@ from normkit.errors import ArgumentError
 from normkit.readers import blobs
 from normkit.readers.database import DamageError
 from normkit.readers.index import EMPTY, Index, Layout
+from normkit.store.pyramid import RADIX
 from normkit.store.schema import COLUMNS
 from normkit.types import SUMS
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     Spans = NDArray[np.int64]  # [spans][8], see below
     Planes = NDArray[np.float32]  # [min, mean, max][spans][tensors], or one of the three
 
-RADIX = 16
 MOST = 16  # levels
 ENOUGH = 3  # read at most so many times the spans asked for
 ITEM = 4  # bytes of a float32

@@ -13,9 +13,8 @@ from normkit.store.paths import new_path, shown
 from normkit.store.retention import LEAST
 from normkit.store.writer import Writer
 
-ROW = (
-    20 * 8 * 3
-)  # bytes of a column in a record of three quantities, with the blocks of the pyramid and what pages waste
+# Bytes of a column in a record of three quantities, with the blocks of the pyramid and what pages waste.
+ROW = 20 * 8 * 3
 
 
 def open_writer(

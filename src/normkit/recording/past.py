@@ -58,12 +58,11 @@ class Past:
         weights  name -> sum of squares now: the newest record with the same ones is that of this moment
         counted  steps that the optimizer says it has made in its life, or None
         """
-        found = self._found(weights)
+        found = self._steps_with(weights)
         if told is not None:
-            same = found is not None and told in self._recording.steps and self._equal(told, weights)
-            return Start(told, "as step= says", self._recording.reading(told) if same else None)
-        if found is not None:
-            return Start(found, "whose weights are the present ones", self._recording.reading(found))
+            return Start(told, "as step= says", self._recording.reading(told) if told in found else None)
+        if found:
+            return Start(found[-1], "whose weights are the present ones", self._recording.reading(found[-1]))
         newest = self._known_attempts()[-1]
         before = int(newest.get("counted") or 0)
         if counted is not None and counted > before:
@@ -105,19 +104,13 @@ class Past:
         ended = {**newest, "end": self._recording.meta.get("end", "killed")}
         return [*older, ended, {"began": step, "started": now(), "counted": counted}]
 
-    def _found(self, weights: Mapping[str, float]) -> int | None:
-        rows = np.flatnonzero(self._matches(weights))
-        return int(self._recording.steps[rows[-1]]) if rows.size else None
-
-    def _equal(self, step: int, weights: Mapping[str, float]) -> bool:
-        return bool(self._matches(weights)[self._recording.steps == step].any())
-
-    def _matches(self, weights: Mapping[str, float]) -> Any:
-        """[records]: are the weights these, as far as both are known?"""
+    def _steps_with(self, weights: Mapping[str, float]) -> list[int]:
+        """The recorded steps whose weights are these, as far as both are known."""
         columns = [column for column, name in enumerate(self._recording.tensors) if name in weights]
         if not columns:
-            return np.zeros(len(self._recording), dtype=bool)
-        now_ = np.array([weights[self._recording.tensors[column]] for column in columns])
+            return []
+        present = np.array([weights[self._recording.tensors[column]] for column in columns])
         then: Matrix = self._recording.sums("sq")[:, columns]
-        same = np.isclose(then, now_, rtol=SAME, atol=0.0) | np.isnan(then)
-        return same.all(axis=1) & ~np.isnan(then).all(axis=1)
+        same = np.isclose(then, present, rtol=SAME, atol=0.0) | np.isnan(then)
+        steps: list[int] = self._recording.steps[same.all(axis=1) & ~np.isnan(then).all(axis=1)].tolist()
+        return steps

@@ -54,6 +54,7 @@ class File:
         self._wal_bytes = wal_bytes  # the WAL is folded into the file when it has grown to this
         self._use(con)
         self.next_numbers = self._next_numbers()  # of a further record, attempt, tensor and layout
+        self._log = self._log_found()  # to read made it
         self._found = _identity(path)
         if self._found is not None:
             _live.add(self._found)
@@ -73,11 +74,10 @@ class File:
 
     def write(self, batch: Sequence[jobs.Job]) -> None:
         """All jobs of the batch, or none, in one transaction."""
-        width = max((job.width for job in batch if isinstance(job, jobs.Insert)), default=0)
-        if width:
-            self._fit_pages(width)
-        elif self._log != self._log_found() and not self.lost:
+        if self._log != self._log_found() and not self.lost:
             self._open_again()
+        if width := max((job.width for job in batch if isinstance(job, jobs.Insert)), default=0):
+            self._fit_pages(width)
         self.con.execute("BEGIN IMMEDIATE")
         try:
             for job in batch:

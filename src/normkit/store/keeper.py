@@ -26,10 +26,11 @@ class Keeper:
     def __init__(
         self, path: Path, meta: Mapping[str, object], *, resume: bool, budget: int | None, claim: str | None = None
     ) -> None:
-        least = min(budget or BATCH_BYTES << 5, BATCH_BYTES << 5)  # of a small budget, parts for the WAL and a batch
-        self._at_once = least >> 5
+        wal, self._at_once = file.WAL_BYTES, BATCH_BYTES
+        if budget is not None:  # of a small one only a part for either
+            wal, self._at_once = min(wal, budget // 16), min(self._at_once, budget // 32)
         whole = {**meta, "budget": budget}
-        self._file = file.reopen(path, whole, least >> 4, claim) if resume else file.begin(path, whole, least >> 4)
+        self._file = file.reopen(path, whole, wal, claim) if resume else file.begin(path, whole, wal)
         self._pyramid = Pyramid()
         self._retention = Retention(budget)
         self._inside = forks.guard()

@@ -11,8 +11,8 @@ import torch
 from normkit.errors import ArgumentError, ModelError
 from normkit.ops import torch as ops
 from normkit.ops.torch_columns import refuse_unreadable
+from normkit.recording.grouped import Grouped
 from normkit.recording.packet import Late, Piece
-from normkit.torch.grouped import Grouped
 from normkit.torch.late import Fetched
 from normkit.torch.look import tensor_of
 
@@ -86,7 +86,7 @@ class Columns:
         """The same sums for each group of the tensors that have groups."""
         if not self._groups:
             return []
-        rows = [[row for place, each in self._groups for row in each.rows(tensors[place])] for tensors in lists]
+        rows = [[row for place, each in self._groups for row in rows_of(tensors[place], each)] for tensors in lists]
         return [Piece(sums(*rows), self._group_columns, quantities, unscale=unscale)]
 
     def _gradients(
@@ -108,6 +108,11 @@ class Columns:
         if self._copies is None:
             self._copies = [torch.empty_like(weight, requires_grad=False) for weight in weights]
         return self._copies
+
+
+def rows_of(tensor: torch.Tensor | None, groups: Grouped) -> list[torch.Tensor | None]:
+    """The groups of `tensor`, each flat; a view of it where its memory allows."""
+    return [None] * groups.count if tensor is None else list(ops.as_rows(tensor.detach(), groups.axes).unbind(0))
 
 
 def split(

@@ -13,13 +13,13 @@ import torch
 from normkit.errors import ArgumentError, StateError
 from normkit.ops.announce import quietly
 from normkit.recording.checks import plain_scalar
+from normkit.recording.grouped import described_groups, grouped
 from normkit.recording.packet import Packet
 from normkit.recording.recorder import Recorder
 from normkit.recording.scalars import sorted_out
 from normkit.select import select as select_params
 from normkit.torch.columns import Columns, check_readable, split, warm_up
 from normkit.torch.describe import capturing, described, group_rates, named_rates, rates, steps_made, untraced
-from normkit.torch.grouped import described_groups, grouped
 from normkit.torch.late import Fetched, path_of_sums
 from normkit.torch.look import tensor_of
 from normkit.torch.signature import Signature

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from normkit.errors import ArgumentError, in_brief
-from normkit.ops.torch import as_rows
 from normkit.select import select
 from normkit.types import Param
 
@@ -33,10 +31,6 @@ class Grouped:
     @property
     def columns(self) -> NDArray[np.intp]:
         return np.arange(self.start, self.start + self.count)
-
-    def rows(self, tensor: torch.Tensor | None) -> list[torch.Tensor | None]:
-        """The groups of `tensor`, each flat; a view of it where its memory allows."""
-        return [None] * self.count if tensor is None else list(as_rows(tensor.detach(), self.axes).unbind(0))
 
 
 def described_groups(params: Sequence[Param], groups: Sequence[Grouped]) -> list[tuple[Param, str, int]]:
