@@ -3,6 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
+PYTEST := $(BIN)/python -m pytest -q --no-skips
+SHARED := -n logical --dist loadfile
+KERAS := tensorflow jax torch
+# jax warns of forks in a process that has imported it, and other tests fork; Keras has one backend per process
+APART := $(wildcard tests/jax_door tests/tensorflow_door tests/*_porch tests/ops_room/test_jax*.py \
+  tests/ops_room/test_tensorflow*.py tests/test_docs.py tests/test_keras_examples.py tests/test_equal_meaning.py)
+ELSEWHERE := $(addprefix --ignore ,tests/keras_door $(APART))
 SOURCES := src tests tools benchmarks examples docs
 
 .DEFAULT_GOAL := help
@@ -25,8 +32,9 @@ $(VENV)/demo: $(VENV)/made pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/dev: $(VENV)/demo
-	@echo "installing the tools for tests and docs into $(VENV) (once)"
-	@$(PIP) -e '.[torch]' --group dev
+	@echo "installing every framework and the tools for tests and docs into $(VENV) (once, some minutes)"
+	@$(PIP) -e '.[torch,keras,jax,tensorboard,wandb,mlflow]' --group dev
+	@$(PIP) --no-deps tf_keras  # it would bring a second, larger TensorFlow
 	@touch $@
 
 demo: $(VENV)/demo  ## train a small network on real images and look at its weight norms
@@ -34,10 +42,13 @@ demo: $(VENV)/demo  ## train a small network on real images and look at its weig
 	@$(BIN)/normkit show
 
 test: $(VENV)/dev  ## run every test but the slow ones
-	@$(BIN)/python -m pytest -q --no-skips -m "not slow"
+	@$(PYTEST) -m "not slow" $(SHARED) $(ELSEWHERE)
+	@$(PYTEST) -m "not slow" $(SHARED) $(APART)
+	@for backend in $(KERAS); do echo "Keras on $$backend"; \
+	  KERAS_BACKEND=$$backend $(PYTEST) -m "not slow" $(SHARED) tests/keras_door || exit 1; done
 
 test-slow: $(VENV)/dev  ## big arrays, seeded mistakes, each benchmark once at a tiny size
-	@$(BIN)/python -m pytest -q --no-skips -m slow
+	@$(PYTEST) -m slow $(ELSEWHERE)
 	@$(BIN)/python tools/mutants.py
 
 check: format lint types test docs  ## what must be green before a commit
@@ -61,7 +72,7 @@ $(VENV)/bench: $(VENV)/dev
 	@touch $@
 
 bench: $(VENV)/bench  ## ratios against peers, measured in one run (minutes)
-	@for script in kernel record store; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	@for script in kernel record store curves backends; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 fix: $(VENV)/dev  ## format and mend what ruff can mend
 	@$(BIN)/ruff format $(SOURCES) && $(BIN)/ruff check --fix $(SOURCES)

@@ -20,8 +20,9 @@ html_css_files = ["normkit.css"]
 myst_heading_anchors = 3
 nitpicky = True
 
+FRAMEWORKS = ("torch", "keras", "jax", "tensorflow", "lightning", "transformers")
 # The pages describe every door, whichever frameworks stand on the machine that builds them.
-autodoc_mock_imports = [name for name in ("torch",) if importlib.util.find_spec(name) is None]
+autodoc_mock_imports = [name for name in FRAMEWORKS if importlib.util.find_spec(name) is None]
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 autodoc_use_type_comments = False

@@ -269,7 +269,7 @@ WRONG_CALLS = {
         r"per is <ndarray of shape \(2,\)>; it must be",
     ),
     "a model": (lambda: norm(Model()), r"a .*Model was given; for the norms of a model use nk\.norms\(model\)"),
-    "text": (lambda: norm("weights"), "an array was expected, of numpy or torch, and a str was given"),
+    "text": (lambda: norm("weights"), "an array was expected, of numpy, torch, jax, tensorflow, and a str was given"),
     "axis too large": (
         lambda: norm(np.ones((2, 3)), "l2", per=2),
         r"per is 2, and an array of shape \(2, 3\) has no axis 2",

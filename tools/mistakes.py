@@ -275,8 +275,8 @@ MISTAKES: list[Row] = [
     (
         "an interval counted from the wrong step",
         "src/normkit/recording/schedule.py",
-        "step % self.rule.steps",
-        "(step - 1) % self.rule.steps",
+        "step % rule.steps",
+        "(step - 1) % rule.steps",
         (SCHEDULE,),
     ),
     (
@@ -364,5 +364,41 @@ MISTAKES: list[Row] = [
         " and seq not in firsts",
         "",
         ("tests/store_room/test_retention.py",),
+    ),
+    # --- the other doors, and the sinks -------------------------------------------------------------------------------
+    (
+        "rows of an embedding's gradient that have the same index not added up",
+        "src/normkit/ops/tensorflow_traced.py",
+        "    rows = summed_rows(slices)\n",
+        "    rows = _values(slices)\n",
+        ("tests/ops_room/test_tensorflow_ops.py",),
+    ),
+    (
+        "the product with the weights after the step taken for that before it",
+        "src/normkit/jax/traced.py",
+        "update.at[DOT].add(-update[SQ])",
+        "update",
+        ("tests/jax_door/test_jax_record.py",),
+    ),
+    (
+        "a Keras kernel's outputs taken for its inputs",
+        "src/normkit/keras/layers.py",
+        'DENSE: tuple[Row, ...] = (("kernel", "kernel", (-1,), (-2,)), BIAS',
+        'DENSE: tuple[Row, ...] = (("kernel", "kernel", (-2,), (-1,)), BIAS',
+        ("tests/keras_door/test_keras_walk.py",),
+    ),
+    (
+        "the ratio of squares taken for that of lengths",
+        "src/normkit/recording/figures.py",
+        "np.sqrt(updates / weights)",
+        "updates / weights",
+        ("tests/recording_room/test_figures.py",),
+    ),
+    (
+        "the checksum of an event not masked",
+        "src/normkit/sinks/events.py",
+        "((crc >> 15 | crc << 17) + 0xA282EAD8)",
+        "(crc >> 15 | crc << 17)",
+        ("tests/sinks_room/test_events.py",),
     ),
 ]

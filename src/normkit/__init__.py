@@ -41,7 +41,7 @@ _HOMES = {
     "NormkitError": "normkit.errors",
     "StateError": "normkit.errors",
 }
-_DOORS = ("torch",)
+_DOORS = ("torch", "keras", "jax", "tensorflow")
 
 __all__ = [
     "ArgumentError",

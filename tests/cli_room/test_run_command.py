@@ -83,10 +83,13 @@ def test_run_then_show_without_a_path(folder):
     assert "SGD lr 0.1" in shown.stdout
 
 
+IDLE = "no PyTorch optimizer took a step, and no Keras model was fitted"
+
+
 @pytest.mark.parametrize(
     ("text", "code", "sentence"),
     [
-        ("print('hello')", 0, "normkit: nothing was recorded: no PyTorch optimizer took a step\n"),
+        ("print('hello')", 0, f"normkit: nothing was recorded: {IDLE}\n"),
         ("raise SystemExit(4)", 4, "normkit: nothing was recorded: the script ended before an optimizer took a step\n"),
     ],
 )

@@ -170,7 +170,9 @@ def test_the_drawer_is_found_by_the_arrays_classes():
 
 @pytest.mark.parametrize(("thing", "name"), [("text", "str"), (None, "NoneType"), (object(), "object"), ({}, "dict")])
 def test_no_drawer(thing, name):
-    with pytest.raises(ArgumentError, match=f"an array was expected, of numpy or torch, and a {name} was given"):
+    with pytest.raises(
+        ArgumentError, match=f"an array was expected, of numpy, torch, jax, tensorflow, and a {name} was given"
+    ):
         ops_of(thing)
 
 

@@ -98,3 +98,46 @@ def test_a_schedule_is_made_anew_each_time():
 def test_a_bad_schedule_is_said_at_once(every):
     with pytest.raises(ArgumentError, match="every="):
         Terms(every=every)
+
+
+@pytest.mark.parametrize("given", [True, 3, "", b"w.csv", ["w.csv"]])
+def test_a_live_table_is_a_path(given):
+    with pytest.raises(ArgumentError, match=r"^csv=.*: expected the path of a file, such as 'weights.csv'$"):
+        Terms(csv=given)
+
+
+@pytest.mark.parametrize("given", [True, 0, "", b"logs"])
+def test_curves_go_into_a_folder(given):
+    with pytest.raises(ArgumentError, match=r"^tensorboard=.*: expected the path of a folder, such as 'logs'$"):
+        Terms(tensorboard=given)
+
+
+def test_a_live_table_is_no_folder(tmp_path):
+    for given in (tmp_path, f"{tmp_path}/new/"):
+        with pytest.raises(ArgumentError, match=r"is a directory; give the name of a file, such as '.*weights.csv'$"):
+            Terms(csv=given)
+
+
+def test_a_folder_of_curves_is_no_file(tmp_path):
+    (tmp_path / "logs").touch()
+    with pytest.raises(ArgumentError, match=r"^tensorboard='.*' is a file; give the name of a folder, such as 'logs'$"):
+        Terms(tensorboard=tmp_path / "logs")
+
+
+@pytest.mark.parametrize("given", ["my-project", 1, {}, Path("run")])
+def test_wandb_is_true_or_a_run(given):
+    with pytest.raises(ArgumentError, match=r"^wandb=.*: expected True \(the active run\) or a run, as wandb.init\(\)"):
+        Terms(wandb=given)
+
+
+@pytest.mark.parametrize("given", ["", 1, {}, ["a"]])
+def test_mlflow_is_true_or_a_run(given):
+    with pytest.raises(ArgumentError, match=r"^mlflow=.*: expected True \(the active run\) or the id of a run$"):
+        Terms(mlflow=given)
+
+
+def test_only_the_first_rank_writes_live():
+    terms = Terms(to="mine", ranks="all", csv="w.csv", tensorboard="logs", wandb=True, mlflow="abc")
+    other = terms.for_rank(1)
+    assert (other.csv, other.tensorboard, other.wandb, other.mlflow) == (None, None, None, None)
+    assert terms.for_rank(0).csv == "w.csv"

@@ -1,5 +1,6 @@
 """`nk.record(resume=...)`: a run that was killed, gone on with from a checkpoint, reads as one that was not."""
 
+import copy
 import json
 import subprocess
 import sys
@@ -169,6 +170,31 @@ def test_a_finished_run_goes_on(tmp_path):
     run = train(model, optimizer, again, range(5, 9))
     assert_same(run, straight(tmp_path, "adam", 8))
     assert run.findings() == run.stored_findings()
+
+
+def test_epochs_go_on(tmp_path):
+    """An epoch ends behind its last record, and one that ended behind the step that is resumed has not ended."""
+    model = net()
+    optimizer = OPTIMIZERS["adam"](model.parameters())
+    kept = {}
+    with nk.record(model, optimizer, to=tmp_path / "run", every=3, quiet=True) as rec:
+        for step in range(1, 13):
+            one_step(model, optimizer, step)
+            if step % 4 == 0:
+                rec.epoch()
+                kept[step] = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
+    for saved, found in ((12, {9: 2, 12: 2, 15: 3}), (8, {6: 1, 9: 2, 12: 2})):
+        model.load_state_dict(kept[saved][0])
+        optimizer.load_state_dict(kept[saved][1])
+        rec = nk.record(model, optimizer, to=tmp_path / "run", every=3, resume=True, step=saved, quiet=True)
+        with rec:
+            for step in range(saved + 1, saved + 5):
+                one_step(model, optimizer, step)
+            rec.epoch()
+        run = normkit.load(rec.path)
+        epochs = dict(zip(run.steps.tolist(), run.epochs.tolist(), strict=True))
+        assert {step: epochs[step] for step in found} == found
+    assert run.meta["epoch_ends"] == [[4, 1], [8, 2], [12, 3]]
 
 
 def test_per_row_values_go_on(tmp_path):

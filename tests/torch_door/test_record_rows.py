@@ -69,8 +69,12 @@ def test_a_dict_says_for_which(tmp_path):
 @pytest.mark.parametrize(
     ("per", "sentence"),
     [
-        ("rows", r"per='rows': expected 'tensor', 'out', 'in', or a dict from tensors to these: \{'head\.\*': 'out'\}"),
-        ({"0.weight": 1}, r"per=1: expected 'tensor', 'out', 'in', or a dict"),
+        (
+            "rows",
+            r"per='rows': expected 'tensor', 'out', 'in', an axis number, or a dict from tensors to these: \{'head",
+        ),
+        ({"0.weight": 1.5}, r"per=1.5: expected 'tensor', 'out', 'in', an axis number, or a dict"),
+        ({"0.bias": 3}, r"per=\{'0.bias': 3\}: no tensor of these has an axis 3 and others besides"),
         ({"0.bias": "out"}, r"per=\{'0\.bias': 'out'\}: no tensor of these has 'out' axes and others besides"),
         ({"nowhere": "out"}, r".*'nowhere' matches none of 4 parameters"),
     ],

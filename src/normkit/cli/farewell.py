@@ -25,7 +25,8 @@ def farewell(notes: Notes, program: Runnable, outcome: Outcome, here: Path) -> s
 def _nothing(command: bool, outcome: Outcome) -> str:
     if outcome.code:
         return f"the {'command' if command else 'script'} ended before an optimizer took a step"
-    return f"no PyTorch optimizer took a step{' in a Python that has normkit' if command else ''}"
+    where = " in a Python that has normkit" if command else ""
+    return f"no PyTorch optimizer took a step, and no Keras model was fitted{where}"
 
 
 def argument(path: Path, here: Path) -> str:

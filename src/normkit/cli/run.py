@@ -111,7 +111,8 @@ def command(
 ) -> None:
     """Run a training script and record its weight norms.
 
-    The script needs no change: any PyTorch optimizer is noticed, in the Python processes that the script starts too.
+    The script needs no change: any PyTorch optimizer and any `fit` of a Keras model is noticed, in the Python processes
+    that the script starts too.
     What stands behind SCRIPT is the script's own; options of normkit stand before it. The exit code is the script's;
     what normkit says goes to stderr.
 

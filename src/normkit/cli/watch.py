@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from normkit.recording.imports import when_imported
+from normkit.recording.imports import forget_imports, when_imported
 
 TYPE_CHECKING = False  # nothing is imported here that takes time: a process may never need it
 if TYPE_CHECKING:
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
         def close(self, end: str) -> Path | None: ...
 
 
-DOORS: Mapping[str, str] = {"torch": "normkit.torch.run"}  # framework -> what arms its door
+DOORS: Mapping[str, str] = {  # framework -> what arms its door
+    "torch": "normkit.torch.run",
+    "keras": "normkit.keras.run",
+}
 
 
 class Watch:
@@ -51,6 +54,7 @@ class Watch:
         return any(session.silent for session in self._sessions)
 
     def close(self, end: str) -> Path | None:
+        forget_imports()
         paths = [session.close(end) for session in self._sessions]
         return next((path for path in paths if path is not None), None)
 

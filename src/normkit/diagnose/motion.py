@@ -70,7 +70,7 @@ REASONS = {  # reason -> what was seen, what to do
     ),
     "no update": (
         "{got} gradients but no update in {steps:,} steps",
-        "Check the learning rate of the optimizer group {it} {are} in.",
+        "Check the learning rate of the optimizer group that trains {it}.",
     ),
     "unknown": ("{are} bit for bit the same after {steps:,} steps", "Check that the optimizer's step reaches {it}."),
 }

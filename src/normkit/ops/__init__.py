@@ -17,7 +17,8 @@ from types import ModuleType
 
 from normkit.errors import ArgumentError
 
-_DRAWERS = ("numpy", "torch")
+_DRAWERS = {"numpy": "numpy", "torch": "torch", "jax": "jax", "jaxlib": "jax", "tensorflow": "tensorflow"}
+_LIBRARIES = tuple(dict.fromkeys(_DRAWERS.values()))
 
 
 def ops_of(x: object) -> ModuleType:
@@ -33,7 +34,7 @@ def ops_of(x: object) -> ModuleType:
         for kind in type(x).__mro__:
             library = kind.__module__.partition(".")[0]
             if library in _DRAWERS:
-                return import_module(f"normkit.ops.{library}")
+                return import_module(f"normkit.ops.{_DRAWERS[library]}")
     given = f"{type(x).__module__}.{type(x).__qualname__}".removeprefix("builtins.")
     advice = "for the norms of a model use nk.norms(model)" if hasattr(x, "parameters") else "convert it first"
-    raise ArgumentError(f"an array was expected, of {' or '.join(_DRAWERS)}, and a {given} was given; {advice}")
+    raise ArgumentError(f"an array was expected, of {', '.join(_LIBRARIES)}, and a {given} was given; {advice}")

@@ -114,7 +114,7 @@ class Recording:
             self._last = ((kind, quantity), values)
         return self._last[1].copy()
 
-    def rows(self, name: str, norm: str = "l2", quantity: str = "weight", *, per: str = "out") -> Matrix:
+    def rows(self, name: str, norm: str = "l2", quantity: str = "weight", *, per: str | int = "out") -> Matrix:
         """One norm of each group of a tensor that was recorded `per="out"` (or "in"): of each row of a matrix.
 
         Shapes: -> [steps][groups] float64; NaN where there is none.
@@ -123,7 +123,7 @@ class Recording:
         self._column(name)
         check_word("quantity", quantity, QUANTITIES)
         with opened(self.path) as con:
-            return grouped.read(con, self._index, name, per=per, kind=formula.kept(norm), quantity=quantity)
+            return grouped.read(con, self._index, name, per=str(per), kind=formula.kept(norm), quantity=quantity)
 
     def envelope(
         self,

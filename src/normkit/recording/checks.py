@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterable, Sequence
 from operator import index
@@ -50,6 +51,19 @@ def check_budget(budget: Any) -> int | None:
     if size < LEAST_BUDGET:
         raise ArgumentError(f"budget={in_brief(budget)}: a recording needs at least 1 MB")
     return int(size)
+
+
+def check_table(csv: Any) -> None:
+    """Where a live table goes. Raises: ArgumentError unless a file is named, or None."""
+    if csv is None:
+        return
+    if not isinstance(csv, str | os.PathLike) or not isinstance(path := os.fspath(csv), str) or not path:
+        raise ArgumentError(f"csv={in_brief(csv)}: expected the path of a file, such as 'weights.csv'")
+    if "\0" in path:
+        raise ArgumentError(f"csv={path!r}: a path holds no zero byte; give another one")
+    if os.path.isdir(path) or path.endswith(("/", os.sep)):
+        inside = os.path.join(path, "weights.csv")
+        raise ArgumentError(f"csv={path!r} is a directory; give the name of a file, such as {inside!r}")
 
 
 def check_step(step: Any, resume: Any) -> int | None:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import atexit
 import sys
+import weakref
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from normkit.recording.recorder import Recorder
 
 
 def words_for(error: BaseException | None) -> str:
@@ -43,6 +48,12 @@ def at_end(close: Callable[[str], object]) -> Callable[[], None]:
         finalizer.cancel()
 
     return forget
+
+
+def close_at_exit(recorder: weakref.ref[Recorder]) -> None:
+    """Close the recorder, if it is still alive when the interpreter ends."""
+    if (alive := recorder()) is not None:
+        alive.close(end="interpreter exit")
 
 
 def _end() -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 KINDS = ("out", "in")
+Per = str | int | Mapping[str, str | int]
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,10 @@ def described_groups(params: Sequence[Param], groups: Sequence[Grouped]) -> list
     return [(params[each.place], each.per, each.count) for each in groups]
 
 
-def grouped(params: Sequence[Param], per: str | Mapping[str, str], *, again: bool = False) -> list[Grouped]:
+def grouped(params: Sequence[Param], per: Per, *, again: bool = False) -> list[Grouped]:
     """What `per` asks for: "out" or "in" for every tensor that has such axes and more besides, or a dict of rules.
+
+    In place of these words may stand the number of the axis that is kept: 0 is one group per layer of a stack of them.
 
     Raises: ArgumentError for another word, and for a rule that matches nothing or nothing with such axes. A model that
     changed in mid-run (`again`) may have lost what a rule meant.
@@ -59,7 +62,7 @@ def grouped(params: Sequence[Param], per: str | Mapping[str, str], *, again: boo
     return found
 
 
-def _asked(params: Sequence[Param], per: str | Mapping[str, str]) -> list[tuple[int, str, tuple[int, ...]]]:
+def _asked(params: Sequence[Param], per: Per) -> list[tuple[int, str, tuple[int, ...]]]:
     if not isinstance(per, Mapping):
         return _with_axes(params, params, _kind(per))
     asked = []
@@ -67,6 +70,8 @@ def _asked(params: Sequence[Param], per: str | Mapping[str, str]) -> list[tuple[
         found = _with_axes(params, select(params, rule, default="all").chosen, _kind(kind))
         if not found and kind in KINDS:
             raise ArgumentError(f"per={{{rule!r}: {kind!r}}}: no tensor of these has {kind!r} axes and others besides")
+        if not found and kind != "tensor":
+            raise ArgumentError(f"per={{{rule!r}: {kind}}}: no tensor of these has an axis {kind} and others besides")
         asked += found
     return list(dict.fromkeys(asked))
 
@@ -74,13 +79,22 @@ def _asked(params: Sequence[Param], per: str | Mapping[str, str]) -> list[tuple[
 def _with_axes(params: Sequence[Param], chosen: Sequence[Param], kind: str) -> list[tuple[int, str, tuple[int, ...]]]:
     """Those that have such axes, and more besides: a group of one entry is no group."""
     places = {param.name: place for place, param in enumerate(params)}
-    axes = [(p, {"out": p.out_axes, "in": p.in_axes}.get(kind)) for p in chosen]
+    axes = [(p, {"out": p.out_axes, "in": p.in_axes}.get(kind, _numbered(kind, len(p.shape)))) for p in chosen]
     return [(places[p.name], kind, known) for p, known in axes if known and len(p.shape) > len(known)]
 
 
+def _numbered(kind: str, rank: int) -> tuple[int, ...] | None:
+    """The axis that a number means in a tensor of this rank, if it has so many."""
+    axis = int(kind) if kind.lstrip("-").isdecimal() else rank
+    return (axis % rank,) if -rank <= axis < rank else None
+
+
 def _kind(per: Any) -> str:
+    if isinstance(per, int) and not isinstance(per, bool):
+        return str(per)
     if per not in ("tensor", *KINDS):
         raise ArgumentError(
-            f"per={in_brief(per)}: expected 'tensor', 'out', 'in', or a dict from tensors to these: {{'head.*': 'out'}}"
+            f"per={in_brief(per)}: expected 'tensor', 'out', 'in', an axis number, or a dict from tensors to these: "
+            "{'head.*': 'out'}"
         )
     return str(per)

@@ -1,4 +1,4 @@
-"""The writer of a recording: of a new file, or of the one that a resumed run goes on with."""
+"""Where a recording goes, and its writer: of a new file, or of the one that a resumed run goes on with."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from normkit.errors import FileError, ModelError
 from normkit.recording.past import Past
+from normkit.recording.search import find
 from normkit.recording.terms import Terms
 from normkit.store.paths import new_path, shown
 from normkit.store.retention import LEAST
@@ -15,6 +16,15 @@ from normkit.store.writer import Writer
 
 # Bytes of a column in a record of three quantities, with the blocks of the pyramid and what pages waste.
 ROW = 20 * 8 * 3
+
+
+def place(terms: Terms) -> tuple[Past | None, Path, str]:
+    """The recording to go on with, if any; the path of it or of a new one; what is to be said of that, or nothing."""
+    past = find(terms.resume, terms.to)
+    if past is not None:
+        return past, past.path, ""
+    path, wanted = new_path(terms.to)
+    return None, path, "" if path == wanted else f"{shown(wanted)} exists and is kept; recording to {shown(path)}"
 
 
 def open_writer(

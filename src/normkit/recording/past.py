@@ -9,7 +9,7 @@ import numpy as np
 
 from normkit.readers.recording import Recording
 from normkit.recording.about import now
-from normkit.types import SUMS, Reading
+from normkit.types import SUMS, Param, Reading
 
 if TYPE_CHECKING:
     from normkit.store.writer import Writer
@@ -36,6 +36,17 @@ class Past:
         self.path = recording.path.absolute()
         self.claim = recording.meta.get("claim")
         self._recording = recording
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """What the recording says of the run as a whole."""
+        return self._recording.meta
+
+    @property
+    def newest(self) -> tuple[Sequence[Param], Reading] | None:
+        """The record of its last step, and the tensors that are its columns."""
+        steps = self._recording.steps
+        return (self._recording.params, self._recording.reading(int(steps[-1]))) if len(steps) else None
 
     def fits(self, names: Sequence[str]) -> bool:
         """Is it of the same model, as far as its tensors have the same names?"""
@@ -76,10 +87,15 @@ class Past:
         return int((self._recording.steps < step).sum())
 
     def epoch(self, step: int) -> int | None:
-        """The last epoch that ended by that step."""
+        """How many epochs had ended by that step, as far as the ends or the records tell; None where neither does."""
         epochs = self._recording.epochs[self._recording.steps <= step]
-        known = epochs[~np.isnan(epochs)]
-        return int(known[-1]) if known.size else None
+        return max(
+            [*epochs[~np.isnan(epochs)].astype(int).tolist(), *(number for _, number in self.ends(step))], default=None
+        )
+
+    def ends(self, step: int) -> list[list[int]]:
+        """[step, number] of the last epochs that ended by that step."""
+        return [[at, number] for at, number in self._recording.meta.get("epoch_ends", []) if at <= step]
 
     def placed(self, record: Reading, names: Sequence[str], layout: int) -> Reading:
         """The record with its columns as the present layout has them."""

@@ -15,22 +15,27 @@ from typing import Any, Self
 from normkit import diagnose
 from normkit.errors import StateError
 from normkit.readers.recording import load
-from normkit.recording.about import common_meta, now, warn_once
-from normkit.recording.checks import plain_scalar
+from normkit.recording import account
+from normkit.recording.about import common_meta, warn_once
+from normkit.recording.door import Door
+from normkit.recording.ending import close_at_exit, words_for
+from normkit.recording.figures import Looks, Members, figures
 from normkit.recording.inbox import Inbox
-from normkit.recording.opening import open_writer, too_small
+from normkit.recording.opening import open_writer, place, too_small
+from normkit.recording.outlets import Outlets
 from normkit.recording.packet import Packet
+from normkit.recording.past import Past
 from normkit.recording.scalars import attach, sorted_out
-from normkit.recording.search import find, this_process
+from normkit.recording.search import this_process
 from normkit.recording.terms import Terms
-from normkit.store.paths import new_path, shown
 from normkit.store.writer import Writer
 from normkit.types import Finding, Param
 
+ENDS = 100  # of epochs, that the file remembers
 Groups = Sequence[tuple[Param, str, int]]  # tensor, per, and how many groups of it have columns of their own
 
 
-class Recorder:
+class Recorder(Door):
     """Writes the norms of a training run into one file; what the doors' `record` return.
 
     Use it as a context manager, or call `close()`; at interpreter exit it closes itself. Nothing that goes wrong in it
@@ -50,28 +55,26 @@ class Recorder:
         self.findings: list[Finding] = []
         self.broken: str | None = None
         self._epoch: int | None = None
+        self._ends: list[list[int]] = []  # [step, number] of the last epochs that ended, for a resumed run
         self._writer: Writer | None = None
-        self._layout, self._columns, self._inbox = -1, 0, Inbox()  # of the newest layout: its number, how many columns
+        self._outlets = Outlets(terms if enabled else None)
+        self._inbox = Inbox(self._outlets.take)
+        self._layout, self._columns = -1, 0  # of the newest layout: its number, how many columns
         self._logged: tuple[int, dict[str, Any]] = (-1, {})
         self._pid = os.getpid()
         self._names: list[str] = []
+        self._looks, self._diagnosed = Looks(), False
         self._settled, self._first = False, 0  # is the step known at which this attempt began, and which is it
-        self._past = find(terms.resume, terms.to) if enabled else None
-        if self._past is not None:
-            self.path = self._past.path
-        elif enabled:
-            self.path, wanted = new_path(terms.to)
-            if self.path != wanted:
-                self._say(f"{shown(wanted)} exists and is kept; recording to {shown(self.path)}")
+        self._past: Past | None = None
+        if enabled:
+            self._past, self.path, remark = place(terms)
+            self._say(remark)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if kind is None or issubclass(kind, GeneratorExit):
-            self.close()
-        else:
-            self.close(end="interrupted" if issubclass(kind, KeyboardInterrupt) else f"error: {kind.__name__}")
+        self.close(end=words_for(None if isinstance(error, GeneratorExit) else error))
 
     def __del__(self) -> None:
         """Nobody holds the recorder, its model or its optimizer any more: finish the file, without waiting for it."""
@@ -80,8 +83,10 @@ class Recorder:
             return
         with contextlib.suppress(Exception):
             self._finish_records()
-            writer.update_meta(self._final_meta("dropped"))
-            self._say(self.summary())
+            writer.update_meta(account.final_meta(self, "dropped"))
+            self._own_up(writer)
+            self._say(account.summary(self))
+        self._outlets.close(wait=False)
         writer.close(wait=False)
 
     def __repr__(self) -> str:
@@ -106,8 +111,13 @@ class Recorder:
     def epoch(self) -> None:
         """Say that an epoch ended; with `every=Every(epochs=n)` each n-th is recorded now."""
         self._epoch = (self._epoch or 0) + 1
-        if self._writer is not None and self.schedule.records_epoch(self._epoch):
-            with self._guard():
+        if self._writer is None:
+            return
+        with self._guard():
+            if self._settled:
+                self._ends = [*self._ends, [self.steps - self._skipped(), self._epoch]][-ENDS:]
+                self._writer.update_meta({"epoch_ends": self._ends})
+            if self.schedule.records_epoch(self._epoch):
                 self._record_weights()
 
     def log(self, **scalars: Any) -> None:
@@ -124,6 +134,22 @@ class Recorder:
         if newest is not None and newest.step == self.steps:
             with self._guard():
                 self._attach(newest, scalars)
+
+    def figures(self, *, wait: bool = False, findings: bool = False) -> dict[str, float]:
+        """About ten numbers of the newest finished record, for a chart beside the loss; `recording.figures` names them.
+
+        Only what that record has is there; before the first one is finished the dict is empty. Records may wait for a
+        device: `wait=True` waits, too. The number of findings is known after `close()`; with `findings=True` the file
+        is looked at before that every now and then, in at most 1 % of the time.
+        """
+        if self._writer is not None:
+            with self._guard():
+                self._inbox.drain(self._writer, wait=wait)
+        newest = self._inbox.finished
+        found = {} if newest is None else figures(*newest)
+        if found and findings and not self.closed and self.path is not None:
+            return found | self._looks.count(self.path)
+        return found | ({"findings": float(len(self.findings))} if found and self._diagnosed else {})
 
     def _finish_records(self) -> None:
         self._settle()
@@ -143,17 +169,18 @@ class Recorder:
             self._finish_records()
         self._detach()
         self._writer = None
-        writer.update_meta(self._final_meta(end))
+        self._outlets.close()
+        writer.update_meta(account.final_meta(self, end))
         try:
             writer.flush()
             writer.update_meta({"dropped": writer.dropped} if writer.dropped else {})
             self.findings = diagnose.findings(load(writer.path))
             writer.findings(self.findings)
+            self._diagnosed = True
         except Exception as error:
-            self._say(f"no findings ({type(error).__name__}: {error}); the records are there")
+            self._say(f"no findings ({type(error).__name__}: {error})")
         writer.close()
-        if writer.error:
-            self.broken = self.broken or writer.error
+        self._own_up(writer)
         self._say_end()
 
     # -- for the doors -------------------------------------------------------------------------------------------
@@ -165,10 +192,10 @@ class Recorder:
         self._writer, self._past = open_writer(self._terms, self._past, self.path, whole, [p.name for p in params])
         self.path = self._writer.path
         self._set_params(params, groups)
-        atexit.register(_close_at_exit, weakref.ref(self))
-        again = f", attempt {self._writer.attempt + 1}" if self._past else ""
-        self._say(f"recording {self.tensors} tensors to {shown(self.path)}{again} ({self.schedule.text()})")
+        self._say(account.beginning(self, self._writer.attempt + 1))
         self._say(too_small(self._terms.bytes, self._columns))
+        self._writer.update_meta(self._outlets.open(params, self._past.meta if self._past else {}, self._say))
+        atexit.register(close_at_exit, weakref.ref(self))  # last: what is registered later is closed earlier
 
     def _settle(self) -> bool:
         """Just before the first step: which one is it? True where its record is written already, in a resumed run."""
@@ -181,7 +208,10 @@ class Recorder:
             return False
         start = self._past.settle(self._writer, present, self._names, told=self._terms.step, counted=counted)
         self.steps = self._first = start.step
-        self._epoch, self._inbox.records = self._past.epoch(start.step), self._past.before(start.step)
+        if self._epoch is None:  # nobody has told
+            self._epoch = self._past.epoch(start.step)
+        self._ends, self._inbox.records = self._past.ends(start.step), self._past.before(start.step)
+        self._writer.update_meta({"epoch_ends": self._ends})
         self._say(f"goes on at step {start.step:,}, {start.known}")
         if start.record is None or self._columns > len(self._names):
             return False
@@ -193,6 +223,7 @@ class Recorder:
             self._layout = self._writer.layout(params, groups)
             self._columns = len(params) + sum(count for *_, count in groups)
             self._names = [param.name for param in params]
+            self._inbox.described[self._layout] = Members(params)
 
     def _emit(self, packet: Packet, *, hold: bool = False) -> None:
         """Take a record; it is written as soon as all of it has arrived. One that may grow is held."""
@@ -207,6 +238,7 @@ class Recorder:
         late = attach(packet, *sorted_out(scalars, self._scalar))
         if late and packet.seq is not None and self._writer is not None:
             self._writer.amend(packet.seq, late)
+            self._outlets.amend(packet.step, late)
 
     @contextlib.contextmanager
     def _guard(self) -> Iterator[None]:
@@ -221,80 +253,36 @@ class Recorder:
         self.broken = f"{type(error).__name__}: {error}"
         self._detach()
         self._inbox.clear()
+        self._outlets.close(wait=False)
         if writer is not None:
             with contextlib.suppress(Exception):
-                writer.update_meta({**self._final_meta("stopped"), "error": self.broken})
+                writer.update_meta({**account.final_meta(self, "stopped"), "error": self.broken})
             with contextlib.suppress(Exception):
                 writer.close()
-        warn_once(
-            f"normkit stopped recording at step {self.steps} ({self.broken}); training goes on, "
-            f"and {shown(self.path or '')} keeps the records made so far"
-        )
+        warn_once(account.failure(self))
 
-    def _final_meta(self, end: str) -> dict[str, Any]:
-        return {
-            "finished": now(),
-            "end": end,
-            "steps": self.steps,
-            "records": self.records,
-            "every": self.schedule.text(),
-            "overhead": self.schedule.overhead,
-            "passed_over": self.schedule.passed_over,
-        }
+    def _give_up(self) -> None:
+        """The start failed: leave no empty file behind."""
+        self._detach()
+        self._outlets.close()
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        if self.path is not None and self._past is None:
+            with contextlib.suppress(OSError):
+                self.path.unlink(missing_ok=True)
+
+    def _own_up(self, writer: Writer) -> None:
+        """Where the disk failed, only what can be read was recorded."""
+        if writer.error:
+            self.broken, self._inbox.records = self.broken or writer.error, account.readable(writer.path)
 
     def _say_end(self) -> None:
-        self._say(self.summary())
+        self._say(account.summary(self))
         if not self._terms.quiet and self.findings:
             print(diagnose.text(self.findings), file=sys.stderr)
-
-    def summary(self) -> str:
-        """The line said at the end: how much was recorded, and where."""
-        steps = max(self.records - 1, 0)  # step 0 is a record, and no step
-        line = f"recorded {steps} of {self.steps} steps x {self.tensors} tensors in {shown(self.path or 'no file')}"
-        if self.schedule.passed_over:
-            line += f" (stretched to stay under {100 * self.schedule.overhead:g} % of the time)"
-        return line if self.broken is None else f"{line}; stopped early: {self.broken}"
 
     def _say(self, line: str) -> None:
         if line and not self._terms.quiet:
             with contextlib.suppress(OSError, ValueError):
                 print(f"normkit: {line}", file=sys.stderr)
-
-    # -- what a door gives -----------------------------------------------------------------------------------------
-
-    def _record_weights(self) -> None:
-        """Record the weights as they are now."""
-        raise NotImplementedError
-
-    def _present(self) -> Packet:
-        """The weights now, for nobody but the recorder."""
-        raise NotImplementedError
-
-    def _counted(self) -> int | None:
-        """How many steps were made before the recorder looked, where the optimizer says so."""
-        return None
-
-    def _detach(self) -> None:
-        """Take the hooks away."""
-        raise NotImplementedError
-
-    def _complete(self) -> bool:
-        """Does the newest record show the weights as they are now?"""
-        return True
-
-    def _skipped(self) -> int:
-        """How many of the counted steps a gradient scaler turned out to have skipped."""
-        return 0
-
-    def _kept(self, value: Any) -> Any:
-        """A logged value in a form that keeps nothing else alive."""
-        return value
-
-    def _scalar(self, name: str, value: Any) -> Any:
-        """A float, or a Late of one number."""
-        return plain_scalar(name, value)
-
-
-def _close_at_exit(recorder: weakref.ref[Recorder]) -> None:
-    if (alive := recorder()) is not None:
-        alive.close(end="interpreter exit")

@@ -74,6 +74,11 @@ class Schedule:
         self._taken += taken
         return taken
 
+    def is_due(self, step: int) -> bool:
+        """By the rule alone, whatever it costs. Always where a function decides, which is asked after the step."""
+        rule = self.rule
+        return rule is None or step <= rule.first or (rule.steps is not None and step % rule.steps == 0)
+
     def records_epoch(self, epoch: int) -> bool:
         """Is the end of epoch number `epoch` (from 1) recorded?"""
         return self.rule is not None and self.rule.epochs is not None and epoch % self.rule.epochs == 0
@@ -92,7 +97,7 @@ class Schedule:
     def _decide(self, step: int) -> bool:
         if self.rule is None:
             return True  # asked only after the step, so each must be measured
-        if step > self.rule.first and (self.rule.steps is None or step % self.rule.steps):
+        if not self.is_due(step):
             return False
         if not self.auto or self._taken < FREE_RECORDS or self._affordable():
             return True

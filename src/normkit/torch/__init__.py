@@ -7,9 +7,10 @@ nk.explain(model, select=...)   which parameters a rule takes, and why
 
 from __future__ import annotations
 
+from normkit.recording.board import TensorBoard
 from normkit.torch.entry import record
 from normkit.torch.look import explain, norms
 from normkit.torch.recorder import TorchRecorder
 from normkit.types import Every
 
-__all__ = ["Every", "TorchRecorder", "explain", "norms", "record"]
+__all__ = ["Every", "TensorBoard", "TorchRecorder", "explain", "norms", "record"]

@@ -65,8 +65,11 @@ def _no_optimizer(thing: Any, given: str) -> str:
 
 
 def _unwrapped(optimizer: Any) -> torch.optim.Optimizer:
-    """The torch optimizer inside wrappers such as those of training libraries."""
-    while not hasattr(optimizer, "register_step_post_hook") and hasattr(optimizer, "optimizer"):
+    """The torch optimizer inside wrappers such as those of training libraries.
+
+    Some are subclasses of torch's that were never initialized as such: they have its methods, and no hooks.
+    """
+    while not hasattr(optimizer, "_optimizer_step_post_hooks") and hasattr(optimizer, "optimizer"):
         optimizer = optimizer.optimizer
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise ArgumentError(

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 
+from normkit.recording.board import TensorBoard
 from normkit.recording.search import Resume
 from normkit.recording.terms import Terms
 from normkit.torch.arguments import Models, sort_out
@@ -31,6 +32,10 @@ def record(
     step: int | None = None,
     budget: int | str | None = "256 MB",
     ranks: Literal["first", "all"] = "first",
+    csv: str | Path | None = None,
+    tensorboard: str | Path | TensorBoard | None = None,
+    wandb: Any = None,
+    mlflow: Any = None,
 ) -> TorchRecorder:
     """Record the norms of `model` while `optimizer` trains it, into one file.
 
@@ -62,6 +67,17 @@ def record(
                the envelope only. None is no limit
     ranks      of a distributed run the first process records; "all" makes a file for each (mine.rank3.norms), for
                models that are cut in stages or pieces; `normkit.merge` joins them
+    csv        a file that grows while training goes on: a row per step, tensor and quantity, as of `normkit export`
+    tensorboard   a folder for curves: the l2 norms of the 200 largest tensors (conv1/weight/l2, conv1/weight/grad/l2,
+               conv1/weight/update/l2), what `rec.log` is given, and `rec.figures()`; of a long run not each step.
+               A `TensorBoard(folder, norms=..., select=..., most=...)` says which
+    wandb      True (the active run) or a run: `rec.figures()` and what `rec.log` is given, at most 20 curves, as
+               normkit/weight_l2 over normkit/step. They join the row that the script logs next, so that its own steps
+               stay as they are; a script that logs none has all rows at the end
+    mlflow     True (the active run), a run or its id: the same numbers, at the optimizer step
+
+    These four are written by the first process only, from threads of their own; what fails there is said once. A name
+    that is taken is left alone (mine-2.csv), unless the run is resumed and the file its own.
 
     Recording changes no parameter, buffer, gradient, optimizer state or random state. On accelerators results are
     copied asynchronously and written some records later.
@@ -81,6 +97,10 @@ def record(
         step=step,
         budget=budget,
         ranks=ranks,
+        csv=csv,
+        tensorboard=tensorboard,
+        wandb=wandb,
+        mlflow=mlflow,
     )
     return begin(joined, optimizers, terms, select=select)
 

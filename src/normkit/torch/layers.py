@@ -9,28 +9,15 @@ means the j-th channel of every group at once.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from torch import nn
 
-from normkit.types import Role
+from normkit.select.kinds import Kind, Named, Row, by_shape, is_vector, role_by_name
 
-Axes = tuple[int, ...] | None
 EVERY: tuple[int, ...] = (-1,)  # stands in the table for "all axes of the parameter"
 
 
-@dataclass(frozen=True)
-class Kind:
-    """What a parameter is, and which rule said so."""
-
-    role: Role
-    rule: str
-    out_axes: Axes = None
-    in_axes: Axes = None
-
-
-Row = tuple[str, Role, Axes, Axes]
 BIAS: Row = ("bias", "bias", (0,), None)
 CONV: tuple[Row, ...] = (("weight", "kernel", (0,), (1,)), BIAS)
 CONV_TRANSPOSE: tuple[Row, ...] = (("weight", "kernel", (1,), (0,)), BIAS)
@@ -80,7 +67,7 @@ NORM_CLASS = re.compile(r"(Layer|RMS|Rms|Batch|Group|Instance|Act|Scale)Norm|Nor
 NORM_SCALES = ("weight", "gamma", "scale", "g")
 
 # Names that say more than the shape does; the first that matches whole counts. True: only where the shape is a vector.
-NAMES: tuple[tuple[str, Role, bool], ...] = (
+NAMES: tuple[Named, ...] = (
     (r"(pos|position|positional)_?emb(ed|edding|eddings)?|\w*(_pos|_position)_embed(ding|dings)?", "embedding", False),
     (r"\w*relative_position_bias_table|rel_pos_[hw]|rel_pos_bias_table", "embedding", False),
     (r"A_log|dt_bias|time_(decay|first|faaaa|mix\w*|maa\w*)", "other", False),
@@ -116,7 +103,7 @@ def kind_of(module: nn.Module | None, path: str, shape: tuple[int, ...]) -> Kind
     for rule in (_by_type, _by_class_name):
         if module is not None and (kind := rule(module, leaf, shape)):
             return kind
-    return _by_name(module, path, shape) or _by_shape(leaf, shape)
+    return _by_name(module, path, shape) or by_shape(leaf, shape)
 
 
 def _by_type(module: nn.Module, leaf: str, shape: tuple[int, ...]) -> Kind | None:
@@ -145,7 +132,7 @@ def _by_class_name(module: nn.Module, leaf: str, shape: tuple[int, ...]) -> Kind
     if NORM_CLASS.search(label) and shape:
         if leaf in ("bias", "beta"):
             return Kind("bias", f"class name {label}", every)
-        if leaf in NORM_SCALES or _is_vector(shape):
+        if leaf in NORM_SCALES or is_vector(shape):
             return Kind("scale", f"class name {label}", every)
     if label.endswith("Embedding") and leaf == "weight" and len(shape) == 2:
         return Kind("embedding", f"class name {label}", (0,), (1,))
@@ -156,23 +143,7 @@ def _by_name(module: nn.Module | None, path: str, shape: tuple[int, ...]) -> Kin
     parent, _, leaf = path.rpartition(".")
     holder = parent.rpartition(".")[2]
     word = holder if leaf.isdigit() or isinstance(module, nn.ParameterList | nn.ParameterDict) else leaf
-    vector = _is_vector(shape)
-    role = next((role for text, role, only in NAMES if re.fullmatch(text, word) and (vector or not only)), None)
-    if role in ("scale", "bias") and not shape:
-        role = "other"
+    role = role_by_name(NAMES, word, shape)
     if role is None and module is None and len(shape) == 2 and leaf == "weight" and LOOKUP_PARENT.fullmatch(holder):
         return Kind("embedding", f"name {holder}", (0,), (1,))
     return Kind(role, f"name {word}") if role else None
-
-
-def _by_shape(leaf: str, shape: tuple[int, ...]) -> Kind:
-    vector = _is_vector(shape)
-    if len(shape) >= 2 and (not vector or (len(shape) == 2 and "weight" in leaf)):  # [1, n] may be a layer of one unit
-        return Kind("kernel", f"shape: {len(shape)} axes")
-    if shape and leaf == "weight":
-        return Kind("scale", "shape: a vector named weight", tuple(range(len(shape))))
-    return Kind("other", "shape: a vector" if shape else "shape: one number")
-
-
-def _is_vector(shape: tuple[int, ...]) -> bool:
-    return sum(size != 1 for size in shape) <= 1

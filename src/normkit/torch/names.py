@@ -6,8 +6,6 @@ text, so that none of their packages is imported.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from torch import nn
 
 WRAPPERS: dict[str, str] = {
@@ -33,14 +31,3 @@ def wrapped_child(module: nn.Module) -> str | None:
 def without_marks(name: str) -> str:
     """`_orig_mod.fc.weight` -> `fc.weight`; `module.` stays, since a name alone cannot say whose it is."""
     return ".".join(segment for segment in name.split(".") if segment not in MARKS)
-
-
-def unused(name: str, other: str, taken: Collection[str]) -> str:
-    """`name`, or `other` where it is taken, or `other~2`, `other~3`, ..."""
-    if name not in taken:
-        return name
-    candidate, count = other, 1
-    while candidate in taken:
-        count += 1
-        candidate = f"{other}~{count}"
-    return candidate

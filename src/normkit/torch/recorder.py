@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -102,16 +102,6 @@ class TorchRecorder(Recorder):
         self._groups = grouped(self._params, self._terms.per, again=again)
         self._owned, self._rest = split(everything, self._located, self._optimizers, self._groups)
         self._shape = Signature(self._model, self._optimizers)
-
-    def _give_up(self) -> None:
-        """The start failed: leave no empty file behind."""
-        self._detach()
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-        if self.path is not None and self._past is None:
-            with suppress(OSError):
-                self.path.unlink(missing_ok=True)
 
     def _detach(self) -> None:
         for handle in self._handles:

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
 from normkit.errors import ArgumentError, ModelError, StateError
+from normkit.select.kinds import Kind
+from normkit.select.names import unused
 from normkit.torch.effective import Computed, computed_weights, originals
-from normkit.torch.layers import Kind, kind_of, layer_class
-from normkit.torch.names import unused, without_marks, wrapped_child
+from normkit.torch.layers import kind_of, layer_class
+from normkit.torch.names import without_marks, wrapped_child
 from normkit.torch.signature import LAZY, Signature
 from normkit.types import Param, Part
 
@@ -201,7 +203,7 @@ def _united(found: list[_Found]) -> list[Located]:
         names = []
         for hit in hits:
             if (name := hit.located.param.name) not in names:
-                names.append(unused(name, hit.path, taken))
+                names.append(unused(name, taken, other=hit.path))
                 taken.add(names[-1])
         result.append(_tied([hit.located for hit in hits], names))
     return result

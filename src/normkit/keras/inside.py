@@ -1,0 +1,85 @@
+"""What Keras does not offer in public: each thing that the door needs from inside Keras is one function here.
+
+`tests/keras_door/test_inside.py` fails on the day Keras changes one of them.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import keras
+
+
+def children_of(layer: Any) -> list[Any]:
+    """The layers directly inside a layer or a model, in its order; those in its lists and dicts too."""
+    return [child for child in layer._flatten_layers(include_self=False, recursive=False) if _is_layer(child)]
+
+
+def weights_of(layer: Any) -> list[tuple[Any, bool]]:
+    """The variables that a layer owns itself, each with whether it was made to be learned; no random state."""
+    learned = [(variable, True) for variable in layer._trainable_variables]
+    return learned + [(variable, False) for variable in layer._non_trainable_variables]
+
+
+def names_made(stem: str) -> int:
+    """How many layers of this session Keras itself has named after their class: `stem`, `stem_1`, ..."""
+    made: Any = keras.src.backend.common.global_state.get_global_attribute("object_name_uids")
+    return 0 if made is None else made.get(stem, 0)
+
+
+def _is_layer(child: Any) -> bool:
+    return isinstance(child, keras.layers.Layer)
+
+
+def given_rate(optimizer: Any) -> Any:
+    """The learning rate as the user gave it: a variable or a schedule."""
+    return getattr(optimizer, "_learning_rate", None)
+
+
+def trained_by(optimizer: Any) -> set[int] | None:
+    """The ids of the variables that an optimizer trains; None before it has been told which."""
+    return {id(variable) for variable in optimizer._trainable_variables} if optimizer.built else None
+
+
+def decays(optimizer: Any, variable: Any) -> bool:
+    """Does the optimizer's weight decay act on this variable?"""
+    return bool(optimizer._use_weight_decay(variable))
+
+
+def rounds_of(optimizer: Any) -> Any:
+    """The variable that counts the calls of an optimizer, of which gradient accumulation makes one step of several."""
+    return optimizer._iterations
+
+
+def has_its_state(model: Any) -> bool:
+    """Do the variables hold what is true now? On JAX in mid-epoch the training step has it, until it is asked for."""
+    return model is not None and getattr(model, "_jax_state_synced", True)
+
+
+def is_plain(model: Any) -> bool:
+    """Does one batch make one call of the optimizer: are the training step, its maker and the optimizer Keras' own?"""
+    steps = all(_is_keras_own(model, name) for name in ("train_step", "make_train_function"))
+    return steps and all(_is_keras_own(model.optimizer, name) for name in ("apply", "apply_gradients"))
+
+
+def _is_keras_own(thing: Any, name: str) -> bool:
+    method = getattr(type(thing), name, None)
+    return name not in vars(thing) and getattr(method, "__module__", "").startswith("keras.")
+
+
+def build_from_fit(model: Any) -> None:
+    """Build a model that `fit` was given unbuilt, on TensorFlow, where its first step would build it.
+
+    The other backends do it just so before training begins, with the first batch. Here the form of the batches is
+    enough, which `fit` has at hand, so no data is used up.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return
+    frame: Any = sys._getframe()
+    while frame is not None:
+        batches = frame.f_locals.get("epoch_iterator") if frame.f_code.co_name == "fit" else None
+        if batches is not None and frame.f_locals.get("self") is model:
+            model._symbolic_build(data_batch=batches._distributed_dataset.element_spec)
+            return
+        frame = frame.f_back

@@ -1,0 +1,107 @@
+"""`record`: where a recording of a TensorFlow training loop begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from normkit.recording.rank import told_rank
+from normkit.recording.search import Resume
+from normkit.recording.terms import Terms
+from normkit.tensorflow.recorder import TensorFlowRecorder
+from normkit.types import QUANTITIES, When
+
+
+def record(
+    model: Any,
+    *,
+    to: str | Path | None = None,
+    every: When = "auto",
+    select: Any = None,
+    what: Sequence[str] = QUANTITIES,
+    per: str | Mapping[str, str] = "tensor",
+    overhead: float = 0.01,
+    quiet: bool = False,
+    resume: Resume = False,
+    step: int | None = None,
+    budget: int | str | None = "256 MB",
+    ranks: Literal["first", "all"] = "first",
+    csv: str | Path | None = None,
+    tensorboard: str | Path | None = None,
+    wandb: Any = None,
+    mlflow: Any = None,
+) -> TensorFlowRecorder:
+    """Record the norms of `model` while a loop of one's own trains it, into one file.
+
+        with nk.record(module) as rec:
+            for x, y in batches:
+                loss, grads = train_step(x, y)             # a tf.function or not
+                rec.step(grads=grads)
+                rec.log(loss=loss)
+
+    A record of step t holds, for every chosen variable w, the sums (`types.SUMS`) of
+
+        weight   w_t, at the call of `rec.step()` after step t (t = 0: before training)
+        grad     g_t as given to it, `tf.IndexedSlices` with rows of equal index added; `dot` is <w_{t-1}, g_t>, where
+                 updates are recorded too
+        update   w_t - w_{t-1}, taken in float64; `dot` is <w_{t-1}, w_t - w_{t-1}>
+
+    model      a tf.Module, a Keras or tf_keras model, a tf.Variable, or several of these in a list or dict
+    to         the file; default runs/<script>-<date>-<time>.norms. An existing file is never written to: mine-2.norms
+    every      "auto" (each of the first 100 steps, then every 10, stretched to stay under `overhead`), a number of
+               steps, an `Every`, or a function of the step. Step 0 and the last step are there in any case.
+    select     which variables (docs: select); default: everything trainable
+    what       quantities; updates need the memory of one more copy of the weights, around recorded steps
+    per        "out" (or "in") stores the same sums also for each row of a matrix, each filter of a convolution: one
+               group per index of the axes that are the layer's outputs. A dict says for which: {"head.*": "out"}
+    overhead   what "auto" may cost, as a share of the training time; the first 20 ms in all are free
+    quiet      say nothing at start and end
+    resume     True goes on with the recording at `to`, or with the newest one of this script, as a further attempt;
+               "auto", for jobs that may be started again, does so where such a recording exists. Restore first
+    step       the optimizer step at which a resumed run stands. Without it: the newest record with the present
+               weights, else the last step recorded
+    budget     bytes, or a text such as "1 GB", that the file is kept under: older records are thinned, and seen in
+               the envelope only. None is no limit
+    ranks      of a distributed run the first process records; "all" makes a file for each (mine.rank3.norms)
+    csv        a file that grows while training goes on: a row per step, tensor and quantity, as of `normkit export`
+    tensorboard   a folder for curves: the l2 norms of the 200 largest tensors (conv1/weight/l2, conv1/weight/grad/l2,
+               conv1/weight/update/l2), what `rec.log` is given, and `rec.figures()`; of a long run not each step.
+               `normkit export --to tensorboard` writes more
+    wandb      True (the active run) or a run: `rec.figures()` and what `rec.log` is given, at most 20 curves, as
+               normkit/weight_l2 over normkit/step. They join the row that the script logs next, so that its own steps
+               stay as they are; a script that logs none has all rows at the end
+    mlflow     True (the active run), a run or its id: the same numbers, at the optimizer step
+
+    These four are written by the first process only, from threads of their own; what fails there is said once. A name
+    that is taken is left alone (mine-2.csv), unless the run is resumed and the file its own.
+
+    Recording changes no variable and no random state.
+
+    Raises: ArgumentError (what holds no variables, a rule that matches nothing, a bad `every`), ModelError (no
+    variables yet), FileError (a path that cannot be written). After the start, nothing but what `rec.step` refuses.
+    """
+    terms = Terms(
+        to=to,
+        every=every,
+        what=what,
+        per=per,
+        overhead=overhead,
+        quiet=quiet,
+        resume=resume,
+        step=step,
+        budget=budget,
+        ranks=ranks,
+        csv=csv,
+        tensorboard=tensorboard,
+        wandb=wandb,
+        mlflow=mlflow,
+    )
+    rank = told_rank()
+    recorder = TensorFlowRecorder(terms.for_rank(rank), enabled=rank == 0 or terms.ranks == "all")
+    try:
+        recorder._start(model, select)
+    except BaseException:
+        recorder._give_up()
+        raise
+    return recorder
