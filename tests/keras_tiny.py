@@ -11,6 +11,11 @@ BACKEND = keras.backend.backend()
 STRIDES = [1] if BACKEND == "torch" else [1, 4]  # Keras on torch makes one step per execution
 
 
+def only_on(*backends):
+    """A test that means nothing on another backend is no test there: it is not collected, and nothing is skipped."""
+    return lambda test: test if BACKEND in backends else None
+
+
 def net(*, built=True, units=5):
     """Dense, BatchNormalization and Dropout: something to learn, something that moves by itself, and chance."""
     layers = [keras.layers.Dense(units), keras.layers.BatchNormalization(), keras.layers.Dropout(0.3)]

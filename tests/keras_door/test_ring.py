@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_tiny import only_on
 from keras_witness import (
     ALL,
     BACKEND,
@@ -55,7 +56,7 @@ def test_every_step_is_right(setting):
     assert_right(witness)
 
 
-@pytest.mark.skipif(BACKEND == "torch", reason="Keras on torch makes one step per execution")
+@only_on("jax", "tensorflow")  # Keras on torch makes one step per execution
 def test_every_step_of_an_execution_is_right():
     alone, four = Witness(), Witness()
     model = fitted(small_model(), alone, optimizer=Spy(0.1))
@@ -107,7 +108,7 @@ def rounded(what):
     return [*values_of(model), *values_of(model.optimizer)]
 
 
-@pytest.mark.skipif(BACKEND == "tensorflow", reason="its graph's own optimizer rounds otherwise what is read twice")
+@only_on("jax", "torch")  # TensorFlow's own graph optimizer rounds otherwise what is read twice
 def test_reading_gradients_rounds_no_weight_otherwise():
     assert_equal(rounded(ALL), rounded(None))
 

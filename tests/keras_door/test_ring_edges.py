@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_tiny import only_on
 from keras_witness import ALL, BACKEND, Spy, Witness, assert_column, assert_right, fitted, number, small_model, tokens
 from normkit.errors import ArgumentError, ModelError, StateError
 from normkit.keras.ring import Ring
@@ -198,7 +199,7 @@ def test_what_cannot_be_watched_is_refused(optimizer, sentence):
         ring_of(model)
 
 
-@pytest.mark.skipif(BACKEND != "torch", reason="torch.compile is torch's")
+@only_on("torch")
 def test_a_step_compiled_by_torch_is_refused():
     model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(2)])
     model.compile("sgd", "mse", jit_compile=True)

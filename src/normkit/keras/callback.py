@@ -66,7 +66,8 @@ class RecordNorms(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has 
     path       the file, once training has begun
     findings   what was found, once training has ended
 
-    Recording changes no weight, and asks no device for anything between the steps that are recorded.
+    Recording changes no weight, and asks no device for anything between the steps that are recorded. Gradients on
+    TensorFlow are the exception: handing them out of the compiled step may round a weight otherwise, by 1e-7 of it.
 
     Raises: ArgumentError for arguments that make no sense; when training begins, ArgumentError for a rule that matches
     nothing and FileError for a path that cannot be written. After the first step, nothing.

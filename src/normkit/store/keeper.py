@@ -44,7 +44,8 @@ class Keeper:
 
     def catch_up(self) -> None:
         """Take up the blocks that a killed writer of this file left undone."""
-        self.batch += self._pyramid.resume(self._file.con)
+        with self._inside:
+            self.batch += self._pyramid.resume(self._file.con)
 
     def take(self, new: Sequence[jobs.Job], *, last: bool) -> None:
         """Put jobs into the batch, with the blocks of the pyramid that they complete."""
