@@ -107,6 +107,7 @@ def test_a_forked_child_says_nothing(folder):
     assert done.stderr.count("nothing was recorded") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", [["-m", "normkit.cli"], ["-m", "normkit"], ["-c", PROGRAM]])
 def test_ctrl_c_ends_as_under_python_with_a_closed_file(program, folder):
     (folder / "train.py").write_text(
@@ -124,6 +125,7 @@ def test_ctrl_c_ends_as_under_python_with_a_closed_file(program, folder):
     assert load(folder / "mine.norms").meta["end"] == "interrupted"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", [["train.py"], ["--", sys.executable, "train.py"]], ids=["here", "below"])
 def test_sigterm_kills_as_under_python_and_what_was_written_stays(style, folder):
     endless = TRAIN.replace("range(5)", "range(10**9)").replace("    loss =", "    print(step, flush=True)\n    loss =")
@@ -179,6 +181,7 @@ def test_a_path_that_cannot_be_made_is_refused_before_the_script_runs(to, senten
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [True, False], ids=["before torch", "after torch"])
 @pytest.mark.parametrize("to", [None, "mine"])
 def test_a_script_that_changes_its_folder_is_recorded_where_the_command_was_given(before, to, folder):
@@ -223,6 +226,7 @@ raise SystemExit(4 if "--break" in sys.argv else 0)
 """
 
 
+@pytest.mark.slow
 def test_resume_finds_the_run_that_broke_off(tmp_path):
     (tmp_path / "train.py").write_text(BROKEN_OFF + "\n")
     (tmp_path / "runs").mkdir()
