@@ -35,7 +35,7 @@ def readable(path: Path) -> int:
     """How many records the file holds that others can read."""
     try:
         return len(load(path))
-    except NormkitError:
+    except (NormkitError, OSError):  # what went wrong with the disk goes wrong here too
         return 0
 
 
