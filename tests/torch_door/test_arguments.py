@@ -150,3 +150,9 @@ def test_sentences_show_no_model_and_no_tensor(name, model):
     assert len(str(refused.value)) < 200
     assert "in_features" not in str(refused.value)
     assert "tensor([" not in str(refused.value)
+
+
+def test_norms_of_a_frozen_model_are_none():
+    layer = torch.nn.Linear(3, 2).requires_grad_(False)
+    assert nk.norms(layer) == {}
+    assert set(nk.norms(layer, select="all")) == {"weight", "bias"}

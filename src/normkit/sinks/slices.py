@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from normkit.sinks import tidy
 from normkit.types import Param
 
 if TYPE_CHECKING:
@@ -69,21 +70,14 @@ class Sink(Protocol):
         """Nothing more comes."""
 
 
-class Source(Protocol):
+class Source(tidy.Source, Protocol):
     """What slices are cut from: a `Recording`, or anything with these attributes."""
 
-    @property
-    def params(self) -> Sequence[Param]: ...
-    @property
-    def steps(self) -> NDArray[np.int64]: ...
-    @property
-    def epochs(self) -> Floats: ...
     @property
     def walls(self) -> Floats: ...
     @property
     def scalar_names(self) -> Sequence[str]: ...
     def scalar(self, name: str) -> Floats: ...
-    def matrix(self, norm: str = "l2", quantity: str = "weight") -> Matrix: ...
 
 
 def slices(

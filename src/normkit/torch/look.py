@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from normkit.errors import ArgumentError, in_brief
-from normkit.groups import Per, kept_axes
-from normkit.norms import canonical, from_sums, norm
-from normkit.ops import torch as ops
+from normkit.errors import ArgumentError
+from normkit.groups import Per
 from normkit.ops.torch_columns import refuse_unreadable
+from normkit.recording.look import norms_of
 from normkit.select import Explanation
 from normkit.select import select as select_params
-from normkit.spectrum import OPERATOR_NORMS, matrix
 from normkit.torch.arguments import Models, is_optimizer, joined
 from normkit.torch.walk import Located, walk
 
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-MATRICES = ("kernel", "embedding")  # what an operator norm is defined for
-SPOKEN = {"spectral": "spectral norm", "nuclear": "nuclear norm", "stable_rank": "stable rank"}
+OUT_IN = (0, 1)  # of a matrix whose layer does not say: as in x @ w.T
 
 
 def norms(
@@ -46,14 +44,8 @@ def norms(
     """
     if isinstance(model, str):
         raise ArgumentError(f"model={model!r}: the model comes first: nk.norms(model, 'l2')")
-    name = canonical(kind)
-    located = _located(model)
-    default: Any = MATRICES if name in OPERATOR_NORMS and select is None else "trainable"
-    chosen = {param.name for param in select_params([item.param for item in located], select, default=default).chosen}
-    taken = [item for item in located if item.param.name in chosen]
-    if per == "tensor" and name not in OPERATOR_NORMS:
-        return _entrywise(taken, name)
-    return {item.param.name: _one(item, name, per) for item in taken}
+    found = [(item.param, partial(_readable, item)) for item in _located(model)]
+    return norms_of(found, kind, per, select, unsaid=OUT_IN)
 
 
 def explain(model: Models | torch.optim.Optimizer, select: Any = None) -> Explanation:
@@ -77,27 +69,6 @@ def tensor_of(item: Located) -> torch.Tensor:
         return item.effective()
     assert item.tensor is not None  # walk gives each Located a tensor or a function for it
     return item.tensor.detach()
-
-
-def _entrywise(taken: list[Located], kind: str) -> dict[str, float | NDArray[np.float64]]:
-    matrix = ops.sums([_readable(item) for item in taken]).wait()[0]
-    values = from_sums(matrix, [item.param.count for item in taken], kind)
-    return {item.param.name: float(value) for item, value in zip(taken, values, strict=True)}
-
-
-def _one(item: Located, kind: str, per: Per) -> float | NDArray[np.float64]:
-    param, tensor = item.param, _readable(item)
-    if kind not in OPERATOR_NORMS:
-        return norm(tensor, kind, per=kept_axes(per, param.shape, param) or "tensor")
-    if per != "tensor":
-        raise ArgumentError(
-            f"per={in_brief(per)}: {kind} is a norm of the whole matrix of {param.name}; use per='tensor'"
-        )
-    if len(param.shape) < 2:
-        raise ArgumentError(
-            f"{param.name} of shape {param.shape} is no matrix, so it has no {SPOKEN[kind]}; use select='kernel'"
-        )
-    return OPERATOR_NORMS[kind](matrix(tensor, param.out_axes or (0,), param.in_axes or (1,)))
 
 
 def _located(model: Any) -> list[Located]:
