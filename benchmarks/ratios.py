@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: our time and the peer's in seconds, and the ratio to reach."""
+    """One line of the table: our time and the peer's in seconds (or memory in bytes), and the ratio to reach."""
 
     what: str
     ours: float
@@ -25,6 +25,7 @@ class Row:
     peer_name: str
     target: float
     faster: bool = False
+    unit: str = "s"
 
     @property
     def ratio(self) -> float:
@@ -68,6 +69,10 @@ def format_time(seconds: float) -> str:
     return f"{seconds * 1e9:.3g} ns"
 
 
+def format_bytes(number: float) -> str:
+    return f"{number / 1e6:.3g} MB"
+
+
 def print_table(title: str, rows: Sequence[Row]) -> bool:
     """Print the rows with their targets; True where every target is reached."""
     lines = [("what", "normkit", "peer", "against", "ratio", "target", "")]
@@ -83,5 +88,6 @@ def print_table(title: str, rows: Sequence[Row]) -> bool:
 def _cells(row: Row) -> tuple[str, ...]:
     sign = ">=" if row.faster else "<="
     verdict = "ok" if row.reached else "miss"
-    times = (format_time(row.ours), format_time(row.peer))
+    form = format_time if row.unit == "s" else format_bytes
+    times = (form(row.ours), form(row.peer))
     return (row.what, *times, row.peer_name, f"{row.ratio:.3g}x", f"{sign} {row.target:g}x", verdict)

@@ -14,6 +14,7 @@ PACKET = "tests/recording_room/test_packet.py"
 SCHEDULE = "tests/recording_room/test_schedule.py"
 WALK = ("tests/torch_door/test_walk.py",)
 SELECT = ("tests/test_select.py",)
+NORMALIZED = ("tests/normalize_room/test_normalize.py",)
 NORMS = ("tests/test_norms.py::test_every_kind_of_any_array", "tests/test_norms.py::test_the_population_std_is_meant")
 
 MISTAKES: list[Row] = [
@@ -400,5 +401,76 @@ MISTAKES: list[Row] = [
         "((crc >> 15 | crc << 17) + 0xA282EAD8)",
         "(crc >> 15 | crc << 17)",
         ("tests/sinks_room/test_events.py",),
+    ),
+    # --- normalization ------------------------------------------------------------------------------------------------
+    (
+        "the length taken over the axes that are kept",
+        "src/normkit/normalize/weight.py",
+        "if axis not in kept)",
+        "if axis in kept)",
+        NORMALIZED,
+    ),
+    (
+        "the square root of a length dropped",
+        "src/normkit/normalize/weight.py",
+        "return xp.sqrt(raw) if p == 2 else",
+        "return raw if p == 2 else",
+        NORMALIZED,
+    ),
+    (
+        "a zero group divided by its length",
+        "src/normkit/normalize/weight.py",
+        "    raw = xp.where(zero, xp.ones(raw), raw)\n",
+        "",
+        NORMALIZED,
+    ),
+    (
+        "squares of half precision added up in half precision",
+        "src/normkit/ops/torch_math.py",
+        "return x if x.dtype in WIDE else x.to(torch.float32)",
+        "return x",
+        NORMALIZED,
+    ),
+    (
+        "lengths that overflow or vanish, without a scale",
+        "src/normkit/ops/torch_math.py",
+        "return some / (2 * mantissa)",
+        "return some / some",
+        NORMALIZED,
+    ),
+    (
+        "the gradient of a direction not made orthogonal to it",
+        "src/normkit/normalize/weight.py",
+        "(grad_w - v * (grad_g / length))",
+        "grad_w",
+        NORMALIZED,
+    ),
+    (
+        "a number of Python's taken through float32 by TensorFlow",
+        "src/normkit/ops/tensorflow_math.py",
+        "tf.constant(exponent, x.dtype)",
+        "tf.cast(exponent, x.dtype)",
+        ("tests/tensorflow_door/test_normalize_tensorflow.py",),
+    ),
+    (
+        "jax's derivative 1 of |x| at 0",
+        "src/normkit/ops/jax_math.py",
+        "return x * constant(jnp.sign(x))",
+        "return jnp.abs(x)",
+        ("tests/jax_door/test_normalize_jax.py",),
+    ),
+    (
+        "the variance of a standardized weight with one centring",
+        "src/normkit/normalize/standardize.py",
+        "    x = x - xp.total(x, axes) / count\n    x = x - xp.total(x, axes) / count\n",
+        "    x = x - xp.total(x, axes) / count\n",
+        ("tests/normalize_room/test_standardize.py",),
+    ),
+    (
+        "entries counted for one less where directions turn",
+        "src/normkit/norms.py",
+        "np.sqrt(count - 1) * ratio * ratio",
+        "np.sqrt(count) * ratio * ratio",
+        ("tests/diagnose_room/test_balance.py",),
     ),
 ]

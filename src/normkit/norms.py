@@ -146,6 +146,28 @@ def from_sums(matrix: Matrix, counts: Any, kind: str) -> Floats:
         return np.asarray(NORMS[name](matrix, np.asarray(counts, dtype=np.float64)), dtype=np.float64)
 
 
+def balance(g: Any, v: Any, entries: Any) -> Floats:
+    """How fast the direction of a normalized weight turns beside its length: 1 is balanced.
+
+        R = sqrt(C - 1) (|g| / |v|)^2          w = g v / |v|, C entries per group
+
+    For SGD on gradients of isotropic noise, R is the expected rotation of v in a step over the expected relative change
+    of g. Where v starts as the weight itself, |v| = |g| and R is sqrt(C - 1); every such step lengthens v, since its
+    gradient is orthogonal to it, and R falls. Below 1 the direction is frozen beside the length.
+
+    Shapes: l2 norms of g and of v over the whole tensor [...], entries per group C [...] -> [...]. Exact where all
+            groups are alike; else the mean of the groups' figures, weighted by |v|^2. NaN where C < 2 or v is 0.
+    Source: derived for this package; |v| grows: Salimans & Kingma 2016, arXiv:1602.07868.
+
+    >>> balance([1.0, 3.0], [2.0, 3.0], [17, 17])
+    array([1., 4.])
+    """
+    length, gain, count = (np.asarray(value, dtype=np.float64) for value in (v, g, entries))
+    with np.errstate(all="ignore"):
+        ratio = gain / length
+        return np.where((count >= 2) & (length > 0), np.sqrt(count - 1) * ratio * ratio, np.nan)
+
+
 def canonical(kind: object) -> str:
     """The one name of a norm.
 

@@ -81,18 +81,42 @@ def test_a_keys_bias():
     assert finding.remedy.startswith("A key's bias adds the same to every score")
 
 
-def test_a_weight_normed_layer_is_measured_by_its_direction():
-    params = [
-        param("conv.weight", (8, 3), part="effective", layer="Conv2d"),
-        param("conv.weight.g", (8, 1), role="kernel", part="g", layer="Conv2d"),
-        param("conv.weight.v", (8, 3), role="kernel", part="v", layer="Conv2d"),
-        param("conv.bias", (8,), layer="Conv2d"),
-        param("bn.bias", (8,), layer="InstanceNorm2d"),
-    ]
-    made = trained(params, STEPS, steady, grad=lambda name: 1e-10 if name == "conv.bias" else 1e-3)
-    finding = found(made)["no-effect"]
-    assert "(conv.weight.v: " in finding.text
-    assert finding.remedy.startswith("A bias before InstanceNorm cancels.")
+NORMED = [
+    param("conv.weight", (8, 3), part="effective", layer="Conv2d"),
+    param("conv.weight.g", (8, 1), role="kernel", part="g", layer="Conv2d"),
+    param("conv.weight.v", (8, 3), role="kernel", part="v", layer="Conv2d"),
+    param("conv.bias", (8,), layer="Conv2d"),
+    param("bn.bias", (8,), layer="InstanceNorm2d"),
+]
+
+
+def normed(bias, *, length=1.0, radial=1.0):
+    """A weight-normed layer: v of `length` times the weight, its gradient orthogonal; dL/dg times `radial`."""
+    made = trained(NORMED, STEPS, steady, grad=lambda name: bias if name == "conv.bias" else 1e-3)
+    for weights, grads in zip(made.weights, made.grads, strict=True):
+        w, across = weights[2], np.roll(weights[2], 1, axis=1)
+        sizes = np.linalg.norm(w, axis=1, keepdims=True)
+        weights[0], weights[1], weights[2] = w, sizes, w * length
+        if grads[2] is not None:
+            away = across - w * (across * w).sum(1, keepdims=True) / sizes**2
+            grads[1], grads[2] = radial * 1e-3 * np.ones((8, 1)), 1e-3 * away / length
+    return made
+
+
+def test_a_weight_normed_layer_is_measured_by_the_gradient_of_its_weight():
+    for length in (1, 1e4):
+        finding = found(normed(1e-10, length=length))["no-effect"]
+        assert "(conv.weight: 0.00" in finding.text
+        assert finding.remedy == "A bias before InstanceNorm cancels. Use Conv2d(..., bias=False)."
+
+
+def test_a_long_direction_hides_no_idle_bias():
+    assert "no-effect" in found(normed(2e-9, length=1e6))  # beside dL/dv, 1e-9, that would be a gradient
+
+
+def test_a_direction_is_orthogonal_to_its_gradient_whatever_follows():
+    assert "no-effect" not in found(normed(2e-8))  # small, but the length of the weight matters
+    assert "no-effect" in found(normed(2e-8, radial=1e-5))
 
 
 def test_the_option_is_called_as_the_layer_calls_it():

@@ -3,6 +3,7 @@
 import inspect
 
 import keras
+import numpy as np
 import pytest
 
 from keras_tiny import BACKEND, data, fresh, net
@@ -68,3 +69,42 @@ def test_outside_of_fit_nothing_is_built(held):
     inside.build_from_fit(model)
     assert BACKEND
     assert not model.weights
+
+
+def test_a_variable_is_exchanged_for_others_in_its_place():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="one")])
+    layer = model.layers[0]
+    old, bias = layer.variables
+    before = keras.ops.convert_to_numpy(inside.as_stored(old))
+    made = inside.exchange(layer, old, {"a": ((1, 2), "ones"), "b": ((3, 2), lambda shape, dtype=None: old.value)})
+    inside.put(layer, "_kernel", "stands here", dict(zip("ab", made, strict=True)))
+    inside.list_anew(model)
+    assert [id(each) for each in layer.trainable_variables] == [id(each) for each in (*made, bias)]
+    assert [each.path for each in made] == [f"{old.path}_a", f"{old.path}_b"]
+    assert layer.kernel == "stands here"
+    assert layer.kernel_a is made[0]
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(made[1].value), before)
+    with pytest.raises(ValueError, match="cannot add new elements of state"):
+        layer.other = keras.Variable(1.0)
+    if BACKEND == "torch":
+        names = sorted(name.rpartition("/")[2] for name, _ in layer.named_parameters())
+        assert names == ["bias", "kernel_a", "kernel_b"]
+
+
+def test_no_cast_symbols_and_graphs():
+    with keras.src.backend.AutocastScope("float16"):
+        assert keras.backend.standardize_dtype(inside.as_stored(keras.Variable(1.0)).dtype) == "float32"
+    seen = []
+
+    class Looks(keras.layers.Layer):
+        def call(self, x):
+            seen.append(inside.is_symbolic())
+            return x
+
+    model = keras.Sequential([keras.Input((3,)), Looks()])
+    model(np.zeros((1, 3)))
+    assert (seen[0], seen[-1], inside.is_symbolic()) == (True, False, False)
+    assert inside.is_graph(model)
+    assert inside.is_graph(keras.Model(model.inputs, model.outputs))
+    assert not inside.is_graph(Looks())
+    assert [type(each).__name__ for each in inside.layers_in(model)][-1] == "Looks"

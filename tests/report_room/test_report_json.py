@@ -10,7 +10,7 @@ import pytest
 import made_up
 from normkit.report import to_json
 
-TOP = {"format", "path", "records", "steps", "recorded_steps", "meta", "total", "findings", "tensors"}
+TOP = {"format", "path", "records", "steps", "recorded_steps", "meta", "total", "findings", "balance", "tensors"}
 FINDING = {"rule", "severity", "text", "remedy", "tensors", "basis", "source", "step", "evidence"}
 TENSOR = {
     "name": str,

@@ -17,7 +17,8 @@ def table(text):
     """Cells of the table's rows by name; the title's are under "tensor"."""
     lines = text.split("\n")
     start = next(n for n, line in enumerate(lines) if line.startswith(" tensor"))
-    rows = [line.split() for line in lines[start:] if not line.startswith((" ...", "trend", " xN", " tied", " --all"))]
+    notes = (" ...", "trend", " xN", " tied", " --all", " R of")
+    rows = [line.split() for line in lines[start:] if not line.startswith(notes)]
     return {cells[0]: cells[1:] for cells in rows if "trend:" not in cells}
 
 
@@ -154,7 +155,7 @@ def test_parts_stand_behind_the_weight_they_make_and_count_once():
         param("stats", (100,), role="buffer"),
     ]
     made = trained(params, [0, 1], lambda name, t: 1 + t)
-    text = show(made, WIDE)
+    text = show(made, Look(width=140))
     assert list(table(text))[1:] == ["conv.weight", "conv.weight.g", "conv.weight.v", "fc.weight", "stats"]
     assert "44 weights" in text
     total = np.sqrt((made.matrix("l2")[0, [2, 3]] ** 2).sum())

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from normkit.diagnose.balance import parts
 from normkit.diagnose.columns import Columns
 from normkit.diagnose.words import listed, number, verb
 from normkit.types import Finding, Param
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from normkit.diagnose.columns import Flags
     from normkit.types import Matrix
 
@@ -61,7 +64,7 @@ def _cancelling(columns: Columns) -> list[tuple[int, int]]:
     pairs = [pair for pair in _pairs(columns) if _unit(columns, pair[0])]
     if not pairs or not columns.trained.any():
         return []
-    sizes = columns.sizes("grad")[columns.trained]
+    sizes = _sizes(columns)
     biases, kernels = (list(which) for which in zip(*pairs, strict=True))
     own, limit = sizes[:, biases], np.minimum(sizes[:, kernels], _strongest_other(columns, sizes, biases))
     usable = np.isfinite(own) & (limit > 0)
@@ -73,6 +76,19 @@ def _cancelling(columns: Columns) -> list[tuple[int, int]]:
     if (rounding & ~nothing).any():
         nothing |= rounding & _length_is_lost(columns)[kernels]
     return [pair for pair, fires in zip(pairs, nothing, strict=True) if fires]
+
+
+def _sizes(columns: Columns) -> Matrix:
+    """[trained records][tensors]: rms gradients; under a direction v stands that of the weight which it makes.
+
+    |dL/dw|^2 = |dL/dg|^2 + (|v| / |g|)^2 |dL/dv|^2          w = g v / |v|, exact where all groups are alike
+    """
+    sizes, lengths, grads = columns.sizes("grad"), columns.matrix("l2"), columns.matrix("l2", "grad")
+    for _, g, v in parts(columns):
+        with np.errstate(all="ignore"):
+            whole = np.hypot(grads[:, g], grads[:, v] * lengths[:, v] / lengths[:, g])
+        sizes[:, v] = whole / np.sqrt(max(columns.params[v].count, 1))
+    return np.asarray(sizes[columns.trained])
 
 
 def _unit(columns: Columns, n: int) -> float:
@@ -94,27 +110,48 @@ def _strongest_other(columns: Columns, sizes: Matrix, biases: Sequence[int]) -> 
 def _length_is_lost(columns: Columns) -> Flags:
     """[tensors]: is the gradient orthogonal to it in every record, so that what follows must divide its length out?"""
     cosines = np.abs(columns.cosines()[columns.trained])
+    for g, v, of_weight in _cosines_of_weights(columns):
+        cosines[:, [g, v]] = of_weight[:, None]
     known = np.isfinite(cosines)
     return np.asarray(known.any(axis=0) & (np.where(known, cosines, 0.0) < INVARIANT).all(axis=0))
+
+
+def _cosines_of_weights(columns: Columns) -> list[tuple[int, int, NDArray[np.float64]]]:
+    """Columns g and v of each normalized weight, and |cos(w, dL/dw)|: v is orthogonal to its gradient in any case.
+
+    cos = <g, dL/dg> / |g| |dL/dw|
+    """
+    if not (normalized := parts(columns)):
+        return []
+    counts = np.array([param.count for param in columns.params], dtype=np.float64)
+    lengths, grads = columns.matrix("l2")[columns.trained], _sizes(columns) * np.sqrt(counts)
+    dots = columns.source.sums("dot", "grad")[columns.trained]
+    with np.errstate(all="ignore"):
+        return [(g, v, np.abs(dots[:, g] / (lengths[:, g] * grads[:, v]))) for _, g, v in normalized]
 
 
 def _finding(columns: Columns, pairs: Sequence[tuple[int, int]]) -> Finding:
     names = tuple(columns.tensors[bias] for bias, _ in pairs)
     bias, kernel = pairs[0]
-    sizes = columns.sizes("grad")[columns.trained]
+    sizes = _sizes(columns)
     own, beside = (float(np.nanmedian(sizes[:, n])) for n in (bias, kernel))
     which = f" of {names[0]}" if len(names) > 1 else ""
     text = (
         f"{listed(names)} {verb(names, 'has', 'have')} no effect: rms gradient{which} {number(own)} "
-        f"({columns.tensors[kernel]}: {number(beside)})."
+        f"({_weight(columns, kernel)}: {number(beside)})."
     )
     evidence = {"grad_rms": own, "kernel_grad_rms": beside, "tensors": len(names)}
     remedy, source = _remedy(columns, bias, kernel)
     return Finding("no-effect", "warning", text, remedy, names, source=source, evidence=evidence)
 
 
+def _weight(columns: Columns, kernel: int) -> str:
+    name = columns.tensors[kernel]
+    return name.removesuffix(".v") if columns.params[kernel].part == "v" else name
+
+
 def _remedy(columns: Columns, bias: int, kernel: int) -> tuple[str, str]:
-    option = "use_bias=False" if columns.tensors[kernel].endswith("kernel") else "bias=False"
+    option = "use_bias=False" if _weight(columns, kernel).endswith("kernel") else "bias=False"
     use = f"Use {columns.params[bias].layer or 'the layer'}(..., {option})."
     if KEY.search(_layer(columns.tensors[bias])):
         return f"A key's bias adds the same to every score of a query, and the softmax takes it out. {use}", ""

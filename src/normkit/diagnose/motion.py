@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from normkit.diagnose.balance import parts
 from normkit.diagnose.columns import Columns, items
 from normkit.diagnose.words import listed, verb
 from normkit.types import Finding
@@ -109,8 +110,9 @@ def _reason(columns: Columns, n: int) -> str:
 
 
 def _watched(columns: Columns) -> Flags:
-    """Trainable, in an optimizer, and not made of other tensors."""
+    """Trainable, in an optimizer, not made of other tensors, and no direction of one entry, which cannot turn."""
     left_out = set(items(columns.meta.get("untrained"), str))
+    left_out |= {columns.tensors[v] for _, g, v in parts(columns) if columns.params[g].count == columns.params[v].count}
     return np.array(
         [
             param.trainable and param.part != "effective" and param.role != "buffer" and param.name not in left_out

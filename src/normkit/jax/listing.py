@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 from normkit.errors import ArgumentError, in_brief
+from normkit.jax.parts import is_normalized
 from normkit.jax.walk import Located, walk
 from normkit.recording.grouped import Grouped, Per, grouped
 from normkit.select import select as select_params
@@ -122,3 +123,11 @@ def aligned(listing: Listing, tree: Any, what: str, first: str) -> list[Any]:
             f"({listing.params[0].name}, ...); give trees of the same structure"
         )
     return found
+
+
+def without_unknown(lists: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    """The lists without what nobody knows of a normalized weight: its gradient, and its update where w is not there."""
+    unknown = {"grads"} if "params" in lists else {"grads", "updates"}
+    return {
+        what: [None if what in unknown and is_normalized(x) else x for x in arrays] for what, arrays in lists.items()
+    }

@@ -5,8 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import jax
+
 from normkit.errors import ArgumentError
 from normkit.groups import Per
+from normkit.jax.parts import whole
 from normkit.jax.walk import Located, walk
 from normkit.norms import canonical
 from normkit.ops.jax import refuse_absent, refuse_unreadable
@@ -55,9 +58,10 @@ def explain(params: Any, select: Any = None) -> Explanation:
 
 def _readable(item: Located) -> Any:
     """The array. Raises: ArgumentError that names it, where its numbers cannot be read."""
-    refuse_unreadable(item.array, item.param.name)
-    refuse_absent(item.array, item.param.name)
-    return item.array
+    for array in jax.tree.leaves(item.array):
+        refuse_unreadable(array, item.param.name)
+        refuse_absent(array, item.param.name)
+    return whole(item.array)
 
 
 def _matrix(item: Located) -> Any:

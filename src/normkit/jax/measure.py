@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from normkit.jax.late import Fetched, Part
-from normkit.jax.listing import Listing, aligned
+from normkit.jax.listing import Listing, aligned, without_unknown
 from normkit.jax.traced import StepStats, columns_of, measured, refuse_gaps
 from normkit.ops.jax import refuse_absent
 from normkit.recording.packet import Piece
@@ -70,7 +70,7 @@ class Plans:
 
     def __init__(self, listing: Listing) -> None:
         self._listing = listing
-        self._known: dict[Hashable, dict[str, list[int | None]]] = {}
+        self._known: dict[Hashable, dict[str, list[Any]]] = {}
 
     def sums(self, leaves: Sequence[Any], structure: Any) -> list[Taken]:
         """The sums of the leaves that the listing has, for each set of devices that arrays lie on."""
@@ -78,7 +78,7 @@ class Plans:
         if key not in self._known:
             self._known[key] = self._plan(leaves, structure)
         plan = self._known[key]
-        lists = {what: [None if i is None else leaves[i] for i in order] for what, order in plan.items()}
+        lists = {what: jax.tree.map(lambda i: leaves[i], order) for what, order in plan.items()}
         if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
             self._refuse_absent(lists)
         if "before" in lists:
@@ -89,19 +89,21 @@ class Plans:
             self._refuse_absent(lists)
         return [Taken(_dispatched(self._listing, part)) for part in _by_devices(lists)]
 
-    def _plan(self, leaves: Sequence[Any], structure: Any) -> dict[str, list[int | None]]:
-        """The same trees with numbers in place of arrays, walked."""
+    def _plan(self, leaves: Sequence[Any], structure: Any) -> dict[str, list[Any]]:
+        """The same trees with numbers in place of arrays, walked; a normalized weight has two."""
         marks = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) if _is_array(leaf) else leaf for leaf in leaves]
         places = {id(mark): i for i, mark in enumerate(marks)}
         trees = jax.tree.unflatten(structure, marks)
         lists = {what: aligned(self._listing, tree, what, "the recording") for what, tree in trees.items()}
+        lists = without_unknown(lists)
         refuse_gaps(self._listing, lists)
-        return {what: [None if mark is None else places[id(mark)] for mark in order] for what, order in lists.items()}
+        return {what: jax.tree.map(lambda mark: places[id(mark)], order) for what, order in lists.items()}
 
     def _refuse_absent(self, lists: Mapping[str, Sequence[Any]]) -> None:
         for what, arrays in lists.items():
-            for param, array in zip(self._listing.params, arrays, strict=True):
-                refuse_absent(array, f"{what}: {param.name}")
+            for param, item in zip(self._listing.params, arrays, strict=True):
+                for array in jax.tree.leaves(item):
+                    refuse_absent(array, f"{what}: {param.name}")
 
 
 def _held(leaf: Any) -> Any:
@@ -120,8 +122,9 @@ def _by_devices(lists: Mapping[str, Sequence[Any]]) -> list[dict[str, list[Any]]
     found: dict[frozenset[Any], set[int]] = {}
     for arrays in lists.values():
         for i, x in enumerate(arrays):
-            if x is not None:
-                found.setdefault(frozenset(x.devices()) if isinstance(x, jax.Array) else frozenset(), set()).add(i)
+            for part in jax.tree.leaves(x)[:1]:  # both parts of a normalized weight lie together
+                devices = frozenset(part.devices()) if isinstance(part, jax.Array) else frozenset()
+                found.setdefault(devices, set()).add(i)
     return [
         {what: [x if i in here else None for i, x in enumerate(arrays)] for what, arrays in lists.items()}
         for here in found.values()

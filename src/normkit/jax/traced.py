@@ -9,7 +9,8 @@ from typing import Any, cast
 import jax
 
 from normkit.errors import ArgumentError
-from normkit.jax.listing import Listing, aligned, listed
+from normkit.jax.listing import Listing, aligned, listed, without_unknown
+from normkit.jax.parts import Normalized, is_normalized, whole
 from normkit.jax.walk import walk
 from normkit.ops.jax import as_rows, float64, outside, refuse_unreadable, traced_sums_of_rows
 from normkit.ops.jax_mesh import automatic, refuse_parts
@@ -60,7 +61,8 @@ def stats(
         new = optax.apply_updates(params, updates)
         return new, ..., nk.stats(params=new, grads=grads, updates=updates)
 
-    params   w_t, the weights *after* the step
+    params   w_t, the weights *after* the step; of a normalized one the weight itself is worked out besides g and v, and
+             what the step added to it. Its gradient is not known: only g and v have one
     grads    g_t as the optimizer got it, a tree like params; `dot` is <w_{t-1}, g_t>, where the step is known
     updates  u_t, what was added to the weights (optax), a tree like params; `dot` is <w_{t-1}, u_t>. The old weights
              are taken to be w_t - u_t: <w_{t-1}, g> = <w_t, g> - <u, g>, <w_{t-1}, u> = <w_t, u> - |u|^2
@@ -92,9 +94,10 @@ def stats(
     listing = listed(located, select, per)
     given["before"] = before
     lists = {what: aligned(listing, tree, what, first) for what, tree in given.items() if tree is not None}
+    lists = without_unknown(lists)
     refuse_gaps(listing, lists)
     _refuse_shares(listing, lists)
-    traced = any(isinstance(x, jax.core.Tracer) for arrays in lists.values() for x in arrays)
+    traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(lists))
     matrices = (_measured if traced else measured)(lists, listing.groups)
     return StepStats(**matrices, listing=listing, columns=columns_of(lists, listing.groups))
 
@@ -104,8 +107,8 @@ def _refuse_shares(listing: Listing, lists: Mapping[str, Sequence[Any]]) -> None
     there = [
         (f"{what}: {param.name}", array)
         for what, arrays in lists.items()
-        for param, array in zip(listing.params, arrays, strict=True)
-        if array is not None
+        for param, item in zip(listing.params, arrays, strict=True)
+        for array in jax.tree.leaves(item)
     ]
     for name, array in there:
         if type(array).__name__ == "BatchTracer":
@@ -118,7 +121,7 @@ def _refuse_shares(listing: Listing, lists: Mapping[str, Sequence[Any]]) -> None
 
 def refuse_gaps(listing: Listing, lists: Mapping[str, Sequence[Any]]) -> None:
     """Where a product is taken, both of its arrays must be there, and an update needs two different ones."""
-    pairs = list(zip(lists.get("params", ()), lists.get("before", ()), strict=False))
+    pairs = list(zip(*(jax.tree.leaves(lists.get(what, ())) for what in ("params", "before")), strict=False))
     if pairs and all(new is old for new, old in pairs):
         raise ArgumentError(
             f"before and params hold the same {len(pairs)} arrays, so nothing seems to change; take the old weights "
@@ -153,10 +156,13 @@ _jitted = jax.jit(_measured, static_argnums=1)
 
 def _matrices(lists: Mapping[str, Sequence[Any]], groups: Sequence[Grouped]) -> dict[str, Any]:
     for what, arrays in lists.items():
-        for array in arrays:
-            if array is not None:
-                refuse_unreadable(array, f"{what}: an array")
+        for array in jax.tree.leaves(arrays):
+            refuse_unreadable(array, f"{what}: an array")
     weights, grads, updates, before = (lists.get(what) for what in ("params", "grads", "updates", "before"))
+    if weights is not None and updates is not None:
+        with float64():
+            updates = [_moved(weight, update) for weight, update in zip(weights, updates, strict=True)]
+    weights, before = (None if arrays is None else [whole(x) for x in arrays] for arrays in (weights, before))
     with float64():
         if before is not None:
             both = _sums(groups, weights, before, step=True)
@@ -173,6 +179,15 @@ def _matrices(lists: Mapping[str, Sequence[Any]], groups: Sequence[Grouped]) -> 
             grad = _sums(groups, grads, weights)
             grad = grad.at[DOT].add(-_sums(groups, grads, updates)[DOT])
         return {"weight": _sums(groups, weights), "update": update.at[DOT].add(-update[SQ]), "grad": grad}
+
+
+def _moved(weight: Any, update: Any) -> Any:
+    """What was added to a normalized weight, of what was added to its parts; any other update as it is."""
+    if not is_normalized(update):
+        return update
+    now, change = (jax.tree.map(lambda x: x.astype("float64"), node) for node in (weight, update))
+    before = Normalized(now.v - change.v, now.g - change.g, now.p)
+    return whole(now) - whole(before)
 
 
 def columns_of(lists: Mapping[str, Sequence[Any]], groups: Sequence[Grouped]) -> Columns:

@@ -2,7 +2,8 @@
 
 Names are the dotted path without what a library puts there for itself: `params` and `batch_stats` of linen, `.value`
 of a box or a variable, `~` of haiku. Two places that hold the same nnx variable are one `Param` with an alias. Two
-places that hold the same array are not tied: in a tree each is updated for itself.
+places that hold the same array are not tied: in a tree each is updated for itself. A normalized weight bears its plain
+name; its parts are `<name>.g` and `<name>.v`.
 """
 
 from __future__ import annotations
@@ -10,20 +11,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
 
 from normkit.errors import ArgumentError, ModelError, in_brief
 from normkit.jax.layers import classes_of, kind_of, layer_name
+from normkit.jax.parts import METADATA, VARIABLE, Normalized, content, is_boxed, is_normalized
 from normkit.ops.jax import is_key
 from normkit.select.kinds import Kind
 from normkit.select.names import unused
-from normkit.types import Param
+from normkit.types import Param, Part
 
-VARIABLE, PARAM = "flax.nnx.variablelib.Variable", "flax.nnx.variablelib.Param"
-UNSEEN = {VARIABLE: "value", "flax.core.meta.AxisMetadata": "value", "equinox.nn._shared.Shared": "pytree"}
+PARAM = "flax.nnx.variablelib.Param"
+UNSEEN = {VARIABLE: "value", METADATA: "value", "equinox.nn._shared.Shared": "pytree"}
 BIASES = ("bias", "b")
 BUFFERS = {"equinox.nn._stateful.StateIndex", "equinox.nn._stateful.State"}
 LEFT_OUT = {
@@ -39,10 +41,11 @@ OTHER_COLLECTIONS = {"cache", "intermediates", "perturbations", "losses", "const
 
 @dataclass(frozen=True)
 class Located:
-    """A `Param` and its array."""
+    """A `Param` and its array, or of a normalized weight both of its arrays; the nnx variable that holds it."""
 
     param: Param
     array: Any
+    variable: Any = None
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,11 @@ class _Here:
     path: tuple[str, ...] = ()
     owner: Any = None
     trained: bool = True
-    variable: tuple[int, int] | None = None  # the nnx variable that holds this, and how long the path to it is
+    variable: Any = None  # the nnx variable that holds this
+    outside: int = 0  # how long the path to it is
     above: frozenset[int] = frozenset()
     bias: tuple[int, ...] | None = None  # the shape of the bias that stands in the same dict
+    whole: Kind | None = None  # what the weight is that this is a part of
 
 
 def walk(tree: Any, what: str = "params") -> list[Located]:
@@ -64,7 +69,7 @@ def walk(tree: Any, what: str = "params") -> list[Located]:
     """
     ties: dict[object, list[Located]] = {}
     for located, here in _arrays(_weights_of(tree, what), _Here()):
-        key = object() if here.variable is None else (here.variable[0], here.path[here.variable[1] :])
+        key = object() if here.variable is None else (id(here.variable), here.path[here.outside :])
         ties.setdefault(key, []).append(located)
     if not ties:
         raise ArgumentError(
@@ -78,7 +83,10 @@ def _arrays(node: Any, here: _Here) -> Iterator[tuple[Located, _Here]]:
     if node is None or classes & LEFT_OUT or id(node) in here.above:
         return
     if VARIABLE in classes:
-        here = replace(here, trained=here.trained and PARAM in classes, variable=(id(node), len(here.path)))
+        here = replace(here, trained=here.trained and PARAM in classes, variable=node, outside=len(here.path))
+    elif is_normalized(node):
+        yield from _in_parts(node, here)
+        return
     elif _is_array(node):
         if not is_key(node):
             yield _located(node, here), here
@@ -95,6 +103,19 @@ def _arrays(node: Any, here: _Here) -> Iterator[tuple[Located, _Here]]:
         elif key != hidden:
             path = (*path, *_segments(key))
         yield from _arrays(child, replace(here, path=path, owner=owner, trained=trained))
+
+
+def _in_parts(node: Normalized, here: _Here) -> Iterator[tuple[Located, _Here]]:
+    """The weight that a node stands for, then its parts; of an optimizer's masked ones what there is."""
+    v, g = content(node.v), content(node.g)
+    if _is_array(v) and _is_array(g):
+        located = _located(Normalized(v, g, node.p), here)
+        variable = node.v if is_boxed(node.v) else None
+        yield located, replace(here, variable=variable, outside=max(len(here.path) - 1, 0))
+        param = located.param
+        here = replace(here, whole=Kind(param.role, param.rule, param.out_axes, param.in_axes))
+    for name, part in (("g", node.g), ("v", node.v)):
+        yield from _arrays(part, replace(here, path=(*here.path, name)))
 
 
 def _children(node: Any) -> list[tuple[str, Any]]:
@@ -150,9 +171,10 @@ def _is_graph(node: Any) -> bool:
 
 
 def _located(array: Any, here: _Here) -> Located:
-    shape, dtype = tuple(array.shape), array.dtype
+    like, part = (array.v, "effective") if is_normalized(array) else (array, here.path[-1] if here.whole else "whole")
+    shape, dtype = tuple(like.shape), like.dtype
     counts = not jax.numpy.issubdtype(dtype, jax.numpy.inexact)
-    kind = kind_of(here.owner, here.path, shape, here.bias)
+    kind = here.whole or kind_of(here.owner, here.path, shape, here.bias)
     if not here.trained or counts:
         kind = Kind("buffer", "buffer" if here.trained is False else f"{dtype} is not trained")
     param = Param(
@@ -160,14 +182,15 @@ def _located(array: Any, here: _Here) -> Located:
         shape=shape,
         dtype=str(dtype),
         role=kind.role,
-        layer=layer_name(here.owner, here.path),
+        layer=layer_name(here.owner, here.path[:-1] if here.whole else here.path),
         out_axes=kind.out_axes,
         in_axes=kind.in_axes,
         trainable=kind.role != "buffer",
+        part=cast(Part, part),
         rule=kind.rule,
         layer_type=None if here.owner is None else type(here.owner),
     )
-    return Located(param, array)
+    return Located(param, array, here.variable)
 
 
 def _united(ties: list[list[Located]]) -> list[Located]:

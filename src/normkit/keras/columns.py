@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from normkit.keras.effective import settled
 from normkit.keras.walk import Located
 from normkit.ops import ops_of
 from normkit.recording.grouped import Grouped
@@ -44,7 +45,7 @@ class Columns:
 
     def values(self) -> list[Any]:
         """The tensors now, of the backend's own type."""
-        return [variable.value for variable in self._variables]
+        return [settled(variable) for variable in self._variables]
 
     def measure(self) -> list[Piece]:
         """The weights' sums now, or on their way."""

@@ -37,7 +37,8 @@ def described(model: Any, everything: Sequence[Located], *, idle: bool = False) 
 def _describe(optimizer: Any, everything: Sequence[Located]) -> dict[str, Any]:
     settings = _settings(optimizer) | _described_rate(optimizer)
     known = trained_by(optimizer)
-    trained = [item for item in everything if item.param.trainable and (known is None or id(item.variable) in known)]
+    own = [item for item in everything if item.param.trainable and item.param.part != "effective"]
+    trained = [item for item in own if known is None or id(item.variable) in known]
     spared = (
         [] if not settings.get("weight_decay") else [item for item in trained if not decays(optimizer, item.variable)]
     )

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -16,10 +17,82 @@ def children_of(layer: Any) -> list[Any]:
     return [child for child in layer._flatten_layers(include_self=False, recursive=False) if _is_layer(child)]
 
 
+def layers_in(layer: Any) -> list[Any]:
+    """A layer and all layers in it."""
+    return list(layer._flatten_layers())
+
+
 def weights_of(layer: Any) -> list[tuple[Any, bool]]:
     """The variables that a layer owns itself, each with whether it was made to be learned; no random state."""
     learned = [(variable, True) for variable in layer._trainable_variables]
     return learned + [(variable, False) for variable in layer._non_trainable_variables]
+
+
+def exchange(layer: Any, old: Any, parts: Mapping[str, tuple[tuple[int, ...], Any]]) -> list[Any]:
+    """In the place of a variable that a layer owns, new ones: {what the name ends in: (shape, initializer)}.
+
+    They are trained if the old one is, and no dtype policy casts them. The attribute that holds the old one stays.
+    """
+    store = (
+        layer._trainable_variables if _place(layer._trainable_variables, old) >= 0 else layer._non_trainable_variables
+    )
+    place, learned, locked = _place(store, old), store is layer._trainable_variables, layer._tracker.locked
+    layer._untrack_variable(old)
+    layer._tracker.unlock()
+    made = [
+        layer.add_weight(
+            shape=shape,
+            initializer=first,
+            dtype=old._dtype,
+            trainable=learned,
+            autocast=False,
+            name=f"{old.name}_{end}",
+        )
+        for end, (shape, first) in parts.items()
+    ]
+    layer._tracker.locked = locked
+    store[-len(made) :] = []
+    store[place:place] = made
+    for end, variable in zip(parts, made, strict=True):
+        variable._path = f"{old.path}_{end}"
+        variable.trainable = variable.trainable and old.trainable
+    return made
+
+
+def _place(variables: list[Any], one: Any) -> int:
+    return next((i for i, each in enumerate(variables) if each is one), -1)
+
+
+def put(layer: Any, attribute: str, stand_in: Any, parts: Mapping[str, Any]) -> None:
+    """Let an attribute of a layer hold what is no variable of its own, and others the variables instead of it."""
+    if hasattr(layer, "_delete_tracking"):  # TensorFlow's own list of what a checkpoint holds
+        layer._delete_tracking(attribute)
+    vars(layer)[attribute] = stand_in
+    for end, variable in parts.items():
+        setattr(layer, f"{attribute.lstrip('_')}_{end}", variable)
+
+
+def list_anew(layer: Any) -> None:
+    """On PyTorch: the parameters that a layer and those in it have as a `torch.nn.Module`."""
+    for each in layers_in(layer):
+        if hasattr(each, "_torch_params"):
+            each._track_variables()
+
+
+def as_stored(variable: Any) -> Any:
+    """What a variable holds, not cast for a layer that computes in another dtype."""
+    with keras.src.backend.AutocastScope(None):
+        return variable.value
+
+
+def is_graph(model: Any) -> bool:
+    """Is it a Sequential or Functional model, which knows how its layers are joined?"""
+    return isinstance(model, keras.Sequential | keras.src.models.functional.Functional)
+
+
+def is_symbolic() -> bool:
+    """Are only shapes worked out now?"""
+    return bool(keras.src.backend.common.symbolic_scope.in_symbolic_scope())
 
 
 def names_made(stem: str) -> int:

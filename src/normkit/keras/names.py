@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 
 import keras
 
+from normkit.keras.effective import Unseen
 from normkit.keras.inside import names_made
 from normkit.select.names import distinct
 
@@ -56,7 +57,8 @@ def _stem(parent: Any, child: Any) -> tuple[str, int | None]:
     name = str(getattr(child, "name", "") or type(child).__name__)
     halves = ("forward_", "backward_") if isinstance(parent, keras.layers.Bidirectional) else ()
     before = next((half for half in halves if name.startswith(half)), "")
-    own = re.fullmatch(rf"{re.escape(snake(type(child).__name__))}(?:_(\d+))?", name.removeprefix(before))
+    kind = type(child.layer if isinstance(child, Unseen) else child)
+    own = re.fullmatch(rf"{re.escape(snake(kind.__name__))}(?:_(\d+))?", name.removeprefix(before))
     if own is None or (own[1] and _is_given(child, own[0].removesuffix(f"_{own[1]}"), int(own[1]))):
         return name.replace(".", "_").replace("/", "_"), None
     return before + name.removeprefix(before).removesuffix(f"_{own[1]}"), int(own[1] or 0)

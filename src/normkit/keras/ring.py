@@ -10,6 +10,8 @@ variables of the optimizer's, the only state that a step hands on, and are left 
 step by step: there they are numbers on their way in a list. Everything is right to 1e-12: differences and sums are
 float64, and of an embedding's gradient on TensorFlow the rows of equal tokens are added first, in float64 too.
 
+A normalized weight is worked out in the step, before and after its g and v change; it has no gradient of its own.
+
 Measuring weights and updates changes no weight by a bit. On JAX nor does measuring gradients, which are read behind a
 barrier, and clipped anew for it. On TensorFlow it may: what is read once more is fused otherwise, by its graph's own
 optimizer as by XLA, and a gradient may be rounded otherwise on its way into the weights (1e-7 of them at a step; seen
@@ -28,6 +30,7 @@ import keras
 import numpy as np
 
 from normkit.errors import ArgumentError, StateError
+from normkit.keras.effective import parts_of, settled
 from normkit.keras.ring_hooks import Hooks, Watched, inner_of, refuse_unusable, traced_anew
 from normkit.keras.ring_slots import Slots, slots_of_backend
 from normkit.ops import ops_of
@@ -217,12 +220,12 @@ class Ring:
     def _looked(self) -> Watched:
         """Which tensors the optimizer trains, which change without it, and which stand still."""
         key, known = self._counted._var_key, self._counted._trainable_variables_indices
-        trained = [i for i, item in enumerate(self._located) if key(item.variable) in known]
+        variables = [item.variable for item in self._located]
+        trained = [i for i, each in enumerate(variables) if any(key(part) in known for part in parts_of(each))]
         buffers = [i for i, item in enumerate(self._located) if item.param.role == "buffer" and i not in trained]
         self._buffers = buffers if keras.backend.backend() == "jax" else []
         live = sorted(trained + [i for i in buffers if i not in self._buffers])
         self._columns = {"weight": live, "grad": trained, "update": trained}
-        variables = [item.variable for item in self._located]
         return Watched(
             self._counted,
             [variables[i] for i in live],
@@ -235,7 +238,7 @@ class Ring:
         columns = sorted(set(range(len(self._located))) - set(self._columns["weight"]))
         if not columns:
             return {}
-        values = [self._located[i].variable.value for i in columns]
+        values = [settled(self._located[i].variable) for i in columns]
         return dict(zip(columns, ops_of(values[0]).matrix_of_sums(values).T, strict=True))
 
     def _spread(self, sums: dict[str, Matrix], still: dict[int, Any], *, last: bool) -> dict[str, Matrix]:

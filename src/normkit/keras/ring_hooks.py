@@ -15,6 +15,7 @@ from typing import Any
 import keras
 
 from normkit.errors import ModelError
+from normkit.keras.effective import Effective
 
 Wrapper = Callable[..., Any]
 
@@ -119,8 +120,10 @@ class Watched:
         return self.optimizer._var_key(variable)
 
     def in_order(self, gradients: Mapping[Any, Any]) -> list[Any]:
-        """The gradient of every trained variable, None where there is none."""
-        return [gradients.get(self.key(variable)) for variable in self.trained]
+        """The gradient of every trained variable, None where there is none, and for a worked out weight."""
+        return [
+            None if isinstance(variable, Effective) else gradients.get(self.key(variable)) for variable in self.trained
+        ]
 
 
 class Hooks:

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from normkit.errors import StateError
+from normkit.keras.effective import value_of
 from normkit.keras.ring_hooks import Watched
 from normkit.keras.ring_slots import ANY, EMPTY, planned
 from normkit.ops.jax import traced_step_sums, traced_sums
@@ -55,7 +56,7 @@ class RingSlots:
         return found
 
     def before(self) -> None:
-        self._old = [variable.value for variable in self._watched.trained]
+        self._old = [value_of(variable) for variable in self._watched.trained]
         self._batch = self._watched.optimizer._iterations.value + 1
         self._gradients = {}
 
@@ -70,7 +71,7 @@ class RingSlots:
         hit = ops.logical_and(ops.any(hits), self._batch % self._watched.batches == 0)
         slot = ops.argmax(hits)
         found = self._watched.in_order(self._gradients)
-        new = [variable.value for variable in self._watched.trained]
+        new = [value_of(variable) for variable in self._watched.trained]
         old, self._old, self._gradients = self._old, [], {}
         row = ops.cond(hit, lambda: self._measured(old, found, new), lambda: ops.zeros(kept.shape[1:], "uint32"))
         self._plan.assign(plan.at[1, slot].set(ops.where(hit, step, plan[1, slot])))

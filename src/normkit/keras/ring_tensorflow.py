@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from normkit.keras.effective import Effective, parts_of
 from normkit.keras.ring_hooks import Watched
 from normkit.keras.ring_slots import ANY, EMPTY, planned
 from normkit.ops.tensorflow import read, traced_sums
@@ -68,7 +69,7 @@ class RingSlots:
         self._gradients: dict[Any, Any] = {}
         self._lift: Lift | None = None
         self._in_xla = False
-        self._on_cpu = all("GPU" not in variable.value.device for variable in watched.live)
+        self._on_cpu = all("GPU" not in part.value.device for each in watched.live for part in parts_of(each))
         trained = {id(variable): i for i, variable in enumerate(watched.trained)}
         self._others = [variable for variable in watched.live if id(variable) not in trained]
         beyond = iter(range(len(trained), len(watched.live)))
@@ -169,10 +170,10 @@ class RingSlots:
         self._hit = ops.logical_and(ops.any(hit), batch % watched.batches == 0)
         trained = watched.trained if "grad" in self._sums or "update" in self._sums else []
         if self._in_xla:
-            self._old = [read(variable) for variable in trained]
+            self._old = [_read(variable) for variable in trained]
         elif trained:  # held only where they are needed, since what is held must be copied before it is changed
             nothing = [ops.zeros((0,), variable.dtype) for variable in trained]
-            self._old = ops.cond(self._hit, lambda: [read(variable) for variable in trained], lambda: nothing)
+            self._old = ops.cond(self._hit, lambda: [_read(variable) for variable in trained], lambda: nothing)
 
     def _write_gradients(self, found: Sequence[Any]) -> None:
         if "grad" in self._sums:
@@ -184,13 +185,13 @@ class RingSlots:
 
         def write() -> None:
             if "update" in self._sums:
-                both = self._sums_of_step([read(variable) for variable in self._watched.trained], old)
+                both = self._sums_of_step([_read(variable) for variable in self._watched.trained], old)
                 self._put("update", both[6:])
                 if "weight" in self._sums:
-                    others = self._sums_of([read(variable) for variable in self._others])
+                    others = self._sums_of([_read(variable) for variable in self._others])
                     self._put("weight", keras.ops.take(keras.ops.concatenate([both[:6], others], 1), self._order, 1))
             elif "weight" in self._sums:
-                self._put("weight", self._sums_of([read(variable) for variable in self._watched.live]))
+                self._put("weight", self._sums_of([_read(variable) for variable in self._watched.live]))
             place = keras.ops.stack([keras.ops.ones_like(self._slot), self._slot])
             self._plan.value.scatter_nd_update([place], [self._step])
 
@@ -218,6 +219,10 @@ class RingSlots:
 
     def _put(self, name: str, matrix: Any) -> None:
         self._sums[name].value.scatter_nd_update([[self._slot]], [matrix])
+
+
+def _read(variable: Any) -> Any:
+    return variable.worked_out() if isinstance(variable, Effective) else read(variable)
 
 
 def _variable(shape: tuple[int, ...], dtype: str, name: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from normkit.keras.effective import settled
 from normkit.keras.ring_hooks import Watched
 from normkit.keras.ring_slots import none_of
 from normkit.ops.torch import Cache, grad_sums, step_sums, sums
@@ -49,10 +50,10 @@ class RingSlots:
         if self._parts is None or self._watched.what == ("weight",):
             return
         if not self._copies:
-            self._copies = [variable.value.detach().clone() for variable in self._watched.trained]
+            self._copies = [settled(variable).detach().clone() for variable in self._watched.trained]
         else:
             for copy, variable in zip(self._copies, self._watched.trained, strict=True):
-                copy.copy_(variable.value.detach())
+                copy.copy_(settled(variable).detach())
 
     def gradients(self, gradients: Mapping[Any, Any]) -> None:
         if self._parts is None or "grad" not in self._watched.what:
@@ -68,11 +69,11 @@ class RingSlots:
             return
         what = self._watched.what
         if "update" in what:
-            new = [variable.value.detach() for variable in self._watched.trained]
+            new = [settled(variable).detach() for variable in self._watched.trained]
             late = step_sums(new, self._copies, cache=self._cache("update"))
             self._parts.append((("weight", "update"), self._same, late))
         if "weight" in what and (rest := self._others if "update" in what else list(range(len(self._watched.live)))):
-            values = [self._watched.live[i].value.detach() for i in rest]
+            values = [settled(self._watched.live[i]).detach() for i in rest]
             self._parts.append((("weight",), rest, sums(values, cache=self._cache("weight"))))
         self._keep(self._parts)
 

@@ -9,17 +9,18 @@ from typing import Any
 import keras
 
 from normkit.errors import ArgumentError, ModelError, in_brief
+from normkit.keras.effective import Effective, Unseen, effective_in, settled
 from normkit.keras.inside import children_of, weights_of
 from normkit.keras.layers import kind_of
 from normkit.keras.names import layer_names, weight_names
 from normkit.select import select
 from normkit.select.kinds import Kind
-from normkit.types import Param
+from normkit.types import Param, Part
 
 
 @dataclass(frozen=True)
 class Located:
-    """A `Param`, its variable, and the layer that owns it.
+    """A `Param`, its variable, and the layer that owns it; for a worked out weight what stands there instead.
 
     On JAX the variable holds a value only after `Callback.model` has been asked for.
     """
@@ -30,7 +31,7 @@ class Located:
 
     def value(self) -> Any:
         """The tensor now, of the backend's own type."""
-        return self.variable.value
+        return settled(self.variable)
 
 
 def walk(model: Any) -> list[Located]:
@@ -38,7 +39,8 @@ def walk(model: Any) -> list[Located]:
 
     Names are the layers' names joined by dots, without the model's own; those that Keras numbered are numbered anew
     within their parent, so that two builds in one process agree. A layer or a variable used in several places is one
-    `Param`: the first name in model order, the others its aliases.
+    `Param`: the first name in model order, the others its aliases. A normalized weight bears its plain name, its parts
+    are `<name>.g` and `<name>.v`.
     Raises: ArgumentError where `model` is no Keras model, ModelError where it has no weights yet.
     """
     check_model(model)
@@ -85,31 +87,56 @@ def _trained(model: Any) -> set[int]:
 
 def _in_layer(layer: Any, prefix: str, above: frozenset[int], trained: set[int]) -> Iterator[Located]:
     """Every sighting in model order; a layer reached on a second path is seen again, which makes its aliases."""
-    own = weights_of(layer)
+    own = owned(layer)
     for (variable, learned), name in zip(own, weight_names(layer, [each for each, _ in own]), strict=True):
-        yield _located(layer, prefix + name, name, variable, learned=learned, trained=trained)
+        yield from _located(layer, prefix + name, name, variable, learned=learned, trained=trained)
     above |= {id(layer)}
     children = [child for child in children_of(layer) if id(child) not in above]
+    if isinstance(layer, Unseen):
+        for child in children:
+            yield from _in_layer(child, prefix, above, trained)
+        return
     for child, name in zip(children, layer_names(layer, children), strict=True):
         yield from _in_layer(child, f"{prefix}{name}.", above, trained)
 
 
-def _located(layer: Any, path: str, name: str, variable: Any, *, learned: bool, trained: set[int]) -> Located:
-    shape = tuple(int(size) for size in variable.shape)
-    kind: Kind = kind_of(layer, name, shape, learned=learned)
+def owned(layer: Any) -> list[tuple[Any, bool]]:
+    """As `weights_of`, and a worked out weight in the place of its g and v."""
+    weights = effective_in(layer)
+    whole, hidden = {id(each.g): each for each in weights}, {id(each.v) for each in weights}
+    return [(whole.get(id(each), each), learned) for each, learned in weights_of(layer) if id(each) not in hidden]
+
+
+def _located(layer: Any, path: str, name: str, variable: Any, *, learned: bool, trained: set[int]) -> Iterator[Located]:
+    kind = kind_of(layer, name, _shape(variable), learned=learned)
+    if not isinstance(variable, Effective):
+        yield _one(layer, path, variable, kind, "whole", trained=id(variable) in trained)
+        return
+    parts: tuple[tuple[Any, Part], ...] = ((variable.g, "g"), (variable.v, "v"))
+    yield _one(layer, path, variable, kind, "effective", trained=any(id(each) in trained for each, _ in parts))
+    for each, part in parts:
+        yield _one(layer, f"{path}.{part}", each, kind, part, trained=id(each) in trained)
+
+
+def _one(layer: Any, path: str, variable: Any, kind: Kind, part: Part, *, trained: bool) -> Located:
     param = Param(
         name=path,
-        shape=shape,
+        shape=_shape(variable),
         dtype=str(keras.backend.standardize_dtype(variable.dtype)),
         role=kind.role,
         layer=type(layer).__name__,
         out_axes=kind.out_axes,
         in_axes=kind.in_axes,
-        trainable=id(variable) in trained and kind.role != "buffer",
+        trainable=trained and kind.role != "buffer",
+        part=part,
         rule=kind.rule,
         layer_type=type(layer),
     )
     return Located(param, variable, layer)
+
+
+def _shape(variable: Any) -> tuple[int, ...]:
+    return tuple(int(size) for size in variable.shape)
 
 
 def _united(sightings: list[Located]) -> Located:

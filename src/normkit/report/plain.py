@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from normkit.diagnose import Columns
+from normkit.diagnose.balance import Balance
 from normkit.report.heading import Run, findings_of, total, total_members, total_steps
+from normkit.report.parts import among
 from normkit.report.rows import row
 from normkit.report.trend import slices
 from normkit.types import Finding, Param
@@ -21,7 +23,8 @@ KINDS = ("l1", "l2", "linf", "rms", "mean", "std", "zeros", "nonfinite")
 def to_json(recording: Run, *, select: Collection[str] | None = None) -> dict[str, Any]:
     """Everything that `normkit show` says, unfolded; numbers that JSON does not know (NaN, infinity) are None.
 
-    `tensors` has one entry per tensor with its norms at the first and the last record in which it exists.
+    `tensors` has one entry per tensor with its norms at the first and the last record in which it exists; `balance` has
+    R of each weight that is made of g and v (see `normkit.norms.balance`).
     """
     columns = Columns.of(recording)
     wanted = set(columns.tensors if select is None else select)
@@ -39,6 +42,7 @@ def to_json(recording: Run, *, select: Collection[str] | None = None) -> dict[st
             "l2_last": number(last),
         },
         "findings": [_finding(finding) for finding in findings_of(recording, columns)],
+        "balance": [_balance(one) for one in among(columns, wanted)],
         "tensors": [_tensor(columns, n) for n, name in enumerate(columns.tensors) if name in wanted],
     }
 
@@ -55,6 +59,10 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "step": finding.step,
         "evidence": _plain(dict(finding.evidence)),
     }
+
+
+def _balance(one: Balance) -> dict[str, Any]:
+    return {"name": one.name, "entries": one.entries, "first": number(one.first), "last": number(one.last)}
 
 
 def _tensor(columns: Columns, n: int) -> dict[str, Any]:

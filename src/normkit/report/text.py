@@ -11,6 +11,7 @@ from normkit.report import digits
 from normkit.report.digits import plural
 from normkit.report.heading import Run, findings_of, headline, overview, remarks, tied
 from normkit.report.look import Look
+from normkit.report.parts import parted
 from normkit.report.pick import SORTS, pick
 from normkit.report.remarks import findings_text
 from normkit.report.rows import Row
@@ -74,7 +75,7 @@ def _below(columns: Columns, rows: Sequence[Row], hidden: Sequence[Row], look: L
         legend = [*wrapped(left, look.width), *wrapped(right, look.width)]
     folded = [f" xN: N tensors as one l2; change {_dots(rows)}"] if any(len(row.members) > 1 for row in rows) else []
     ties = [f" tied: {line}" for line in tied([param for row in rows for param in row.params])]
-    notes = [*folded, *ties[:3], *([f" tied: {len(ties) - 3} more"] if len(ties) > 3 else [])]
+    notes = [*folded, *parted(columns, rows), *ties[:3], *([f" tied: {len(ties) - 3} more"] if len(ties) > 3 else [])]
     return [
         look.paint(line, "faint")
         for line in [*legend, *(piece for note in notes for piece in wrapped(note, look.width))]

@@ -121,3 +121,11 @@ def _check_overlap(model: torch.nn.Module, optimizers: Sequence[torch.optim.Opti
                 f"{type(optimizer).__name__} holds {len(held)} parameters, none of them among "
                 f"the model's {len(params)}: was it made from another model, or from a copy?"
             )
+
+
+def checked_module(thing: Any, verb: str) -> None:
+    """Raises: ArgumentError where the first argument of `verb` is no module."""
+    if isinstance(thing, type):
+        raise ArgumentError(f"{verb}({thing.__name__}): a class; give an instance, such as {thing.__name__}(...)")
+    if not isinstance(thing, torch.nn.Module):
+        raise ArgumentError(f"{verb}: the first argument is of type {type(thing).__name__}, not torch.nn.Module")

@@ -19,10 +19,12 @@ from torch.nn.utils.parametrize import ParametrizationList
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from normkit.torch.normal import WeightNorm as OurWeightNorm
 from normkit.types import Part
 
+WEIGHT_NORMS = (OurWeightNorm, parametrizations._WeightNorm)
 # The classes whose result has the shape and dtype of their (last) part: theirs need not be computed to be known.
-KEEPS_SHAPE = (parametrizations._WeightNorm, parametrizations._SpectralNorm, parametrizations._Orthogonal)
+KEEPS_SHAPE = (*WEIGHT_NORMS, parametrizations._SpectralNorm, parametrizations._Orthogonal)
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def originals(holder: ParametrizationList) -> dict[str, Tensor]:
 def _parametrized(name: str, holder: ParametrizationList) -> Computed:
     found = originals(holder)
     first: nn.Module = holder[0]
-    if isinstance(first, parametrizations._WeightNorm):
+    if isinstance(first, WEIGHT_NORMS):
         g, v = found.values()
         parts: tuple[tuple[str, Part, Tensor, str], ...] = (("g", "g", g, ""), ("v", "v", v, ""))
     else:

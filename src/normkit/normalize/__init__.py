@@ -1,0 +1,10 @@
+"""Weights worked out from other numbers: w -> w, on arrays of any library, for use before a framework's door.
+
+`weight.py` weight normalization; `spectral.py` spectral normalization; `standardize.py` weight standardization.
+"""
+
+from normkit.normalize.spectral import spectral_normalized, spectral_start
+from normkit.normalize.standardize import standardized
+from normkit.normalize.weight import gradients, norm_except_dim, normalized
+
+__all__ = ["gradients", "norm_except_dim", "normalized", "spectral_normalized", "spectral_start", "standardized"]

@@ -1,0 +1,136 @@
+"""Weight normalization: a weight as a length times a direction, for each group of its entries.
+
+    w = g v / |v|_p          |v|_p over everything that `per` does not keep; g keeps its axes, the others have size 1
+
+Where a group of v is zero (all its entries are), its length counts as 1: w = g v = 0 there, dL/dg = <dL/dw, v> = 0 and
+dL/dv = g dL/dw, and of the second derivatives only d2w/dg dv = 1 is not zero. So everything is finite, to any order.
+
+Lengths are taken of v / s, s the power of two at its largest entry, so 1e-23 and 1e25 are neither zero nor infinite in
+float32, and where g is the length of v the result is v to the last bit. float16 and bfloat16 are worked out in float32.
+"""
+
+from __future__ import annotations
+
+import math
+from types import ModuleType
+from typing import Any
+
+from normkit.errors import ArgumentError, in_brief
+from normkit.groups import Per, kept_axes
+from normkit.ops import math_of
+
+
+def normalized(v: Any, g: Any, per: Per = 0, *, p: float = 2) -> Any:
+    """The weight that `v` and `g` stand for.
+
+        w = g v / |v|_p
+
+    Shapes: v [any], g [size of each axis in `per`, 1 for the others] -> [as v], in v's dtype.
+    Keeps:  v itself, bit by bit, where g is `norm_except_dim(v, per, p=p)` and not rounded to half precision.
+    Raises: ArgumentError for a g of another shape, an axis that v does not have, p below 1, and for what is no array of
+        floating-point numbers.
+    Source: Salimans & Kingma 2016, arXiv:1602.07868, equation 2.
+
+    >>> import numpy as np
+    >>> normalized(np.array([[3.0, 4.0], [0.0, 0.0]]), np.array([[10.0], [7.0]]))
+    array([[6., 8.],
+           [0., 0.]])
+    """
+    xp = math_for(v)
+    axes = other_axes(per, v.shape)
+    refuse_shape(g.shape, v.shape, axes)
+    scaled, _, length, _ = _measured(xp, xp.widened(v), axes, checked(p))
+    return xp.as_type_of(scaled * (xp.widened(g) / length), v)
+
+
+def norm_except_dim(v: Any, per: Per = 0, *, p: float = 2) -> Any:
+    """The length of each group, with the shape that `g` has.
+
+        |v|_p = (sum of |v|^p)^(1/p)          over all axes that `per` does not keep
+
+    As `torch.norm_except_dim(v, p, per)`, with several axes too, negative ones that count from the end (there, -1 means
+    the whole tensor, which is "tensor" here), any p from 1 to infinity, and no overflow. Its derivative at a zero group
+    is 0.
+
+    Shapes: v [any] -> [size of each axis in `per`, 1 for the others], in v's dtype.
+    Raises: ArgumentError for an axis that v does not have, p below 1, what is no array of floating-point numbers.
+
+    >>> import numpy as np
+    >>> v = np.array([[3.0, 4.0], [0.0, 0.0]])
+    >>> norm_except_dim(v), norm_except_dim(v, -1), norm_except_dim(v, "tensor")
+    (array([[5.],
+           [0.]]), array([[3., 4.]]), array([[5.]]))
+    """
+    xp = math_for(v)
+    _, scale, length, zero = _measured(xp, xp.widened(v), other_axes(per, v.shape), checked(p))
+    return xp.as_type_of(xp.where(zero, xp.ones(length) * 0, scale * length), v)
+
+
+def gradients(grad_w: Any, v: Any, g: Any, length: Any, per: Per = 0) -> tuple[Any, Any]:
+    """What a gradient of w is for v and for g, in closed form, p = 2.
+
+        dL/dg = <dL/dw, v> / |v|          dL/dv = g / |v| (dL/dw - dL/dg v / |v|)
+
+    `length` is |v|, 1 for a zero group. Each of v's gradients is orthogonal to its v.
+
+    Shapes: grad_w, v [any], g and length [kept axes, 1 for the others] -> [as v], [as g].
+    Source: Salimans & Kingma 2016, arXiv:1602.07868, equation 3.
+
+    >>> import numpy as np
+    >>> gradients(np.array([[1.0, 0.0]]), np.array([[3.0, 4.0]]), np.array([[10.0]]), np.array([[5.0]]))
+    (array([[ 1.28, -0.96]]), array([[0.6]]))
+    """
+    xp = math_of(v)
+    grad_g = xp.total(grad_w * v, other_axes(per, v.shape)) / length
+    return (grad_w - v * (grad_g / length)) * (g / length), grad_g
+
+
+def math_for(v: Any) -> ModuleType:
+    """The fine operations for v.
+
+    Raises: ArgumentError where v is no array of floating-point numbers.
+    """
+    xp = math_of(v)
+    if "float" not in str(v.dtype):
+        raise ArgumentError(f"an array of {v.dtype} was given; weights of floating-point numbers were expected")
+    return xp
+
+
+def other_axes(per: Per, shape: Any) -> tuple[int, ...]:
+    """The axes that `per` does not keep: those that a length is taken over."""
+    kept = kept_axes(per, shape)
+    return tuple(axis for axis in range(len(shape)) if axis not in kept)
+
+
+def refuse_shape(g: Any, v: Any, axes: tuple[int, ...], name: str = "g", beside: str = "v") -> None:
+    """Raises: ArgumentError where g has not the shape of v with size 1 along `axes`."""
+    expected = tuple(1 if axis in axes else size for axis, size in enumerate(v))
+    if tuple(g) != expected:
+        raise ArgumentError(f"{name} has shape {tuple(g)} beside {beside} of shape {tuple(v)}; expected {expected}")
+
+
+def checked(p: float) -> float:
+    """Raises: ArgumentError where p is no number of at least 1."""
+    if isinstance(p, bool) or not isinstance(p, int | float) or not p >= 1:
+        raise ArgumentError(f"p={in_brief(p)}: expected a number of at least 1, or math.inf")
+    return p
+
+
+def _measured(xp: ModuleType, v: Any, axes: tuple[int, ...], p: float) -> tuple[Any, Any, Any, Any]:
+    """v / s, s, the length of v / s, and which groups are zero: there the length is 1, and so is s."""
+    top = xp.constant(xp.largest(v, axes))
+    scale, zero = xp.power_of_two(top), top == 0
+    scaled = v / scale
+    return scaled, scale, _length(xp, scaled, axes, p, zero), zero
+
+
+def _length(xp: ModuleType, x: Any, axes: tuple[int, ...], p: float, zero: Any) -> Any:
+    """The length of each group, 1 for those that are zero; no derivative looks at these."""
+    if p == math.inf:
+        raw = xp.largest(x, axes)
+    elif p == 2:
+        raw = xp.total(x * x, axes)
+    else:
+        raw = xp.total(xp.absolute(x) if p == 1 else xp.power(xp.where(zero, xp.ones(x), xp.absolute(x)), p), axes)
+    raw = xp.where(zero, xp.ones(raw), raw)
+    return xp.sqrt(raw) if p == 2 else raw if p in (1, math.inf) else xp.power(raw, 1 / p)

@@ -1,0 +1,62 @@
+"""The fine operations on JAX arrays, traced or not; what each means stands in `normkit.ops`."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+Axes = tuple[int, ...]
+
+sqrt, where, constant = jnp.sqrt, jnp.where, jax.lax.stop_gradient
+
+
+def absolute(x: Array) -> Array:
+    """With the derivative 0 at 0, where jax has 1."""
+    return x * constant(jnp.sign(x))
+
+
+def ones(x: Array) -> Array:
+    return jnp.ones_like(x)
+
+
+def total(x: Array, axes: Axes) -> Array:
+    return jnp.sum(x, axis=axes, keepdims=True)
+
+
+def largest(x: Array, axes: Axes) -> Array:
+    return jnp.max(absolute(x), axis=axes, keepdims=True, initial=0.0)
+
+
+def power(x: Array, exponent: float) -> Array:
+    return x**exponent
+
+
+def power_of_two(x: Array) -> Array:
+    some = jnp.where((x > 0) & (x < jnp.inf), x, jnp.ones_like(x))
+    mantissa, _ = jnp.frexp(some)
+    return some / (2 * mantissa)
+
+
+def widened(x: Array) -> Array:
+    return x if x.dtype in (jnp.float32, jnp.float64) else x.astype(jnp.float32)
+
+
+def as_type_of(x: Array, like: Array) -> Array:
+    return x.astype(like.dtype)
+
+
+def matrix_product(a: Array, b: Array) -> Array:
+    return a @ b
+
+
+def reshaped(x: Array, shape: Axes) -> Array:
+    return jnp.reshape(x, shape)
+
+
+def transposed(x: Array, order: Axes) -> Array:
+    return jnp.transpose(x, order)
+
+
+def places(x: Array) -> Array:
+    return jnp.arange(len(x), dtype=x.dtype)[:, None]
