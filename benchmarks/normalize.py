@@ -24,8 +24,9 @@ import normkit.torch as nk
 from ratios import Row, medians, print_table
 
 Layer = Callable[[], nn.Module]
+Per = int | str
 SMALL, LARGE, UNFUSED = 2.5, 1.5, 1.0  # targets: below 1e5 entries, above, and where torch has no fused kernel
-CASES: tuple[tuple[str, Layer, int, float], ...] = (
+CASES: tuple[tuple[str, Layer, Per, float], ...] = (
     ("Linear 64x64", lambda: nn.Linear(64, 64), 0, SMALL),
     ("Linear 256x256", lambda: nn.Linear(256, 256), 0, SMALL),
     ("Conv2d 64x64x3x3", lambda: nn.Conv2d(64, 64, 3), 0, SMALL),
@@ -34,6 +35,8 @@ CASES: tuple[tuple[str, Layer, int, float], ...] = (
     ("Linear 1024x1024, per=1", lambda: nn.Linear(1024, 1024), 1, LARGE),
     ("Conv2d 256x256x3x3", lambda: nn.Conv2d(256, 256, 3), 0, LARGE),
     ("Linear 4096x1024", lambda: nn.Linear(1024, 4096), 0, LARGE),
+    ("Linear 64x64, per='tensor'", lambda: nn.Linear(64, 64), "tensor", UNFUSED),
+    ("Linear 1024x1024, per='tensor'", lambda: nn.Linear(1024, 1024), "tensor", UNFUSED),
     ("ConvTranspose2d 64x64x3x3", lambda: nn.ConvTranspose2d(64, 64, 3), 1, UNFUSED),
     ("ConvTranspose2d 256x256x3x3", lambda: nn.ConvTranspose2d(256, 256, 3), 1, UNFUSED),
 )
@@ -48,13 +51,15 @@ def main() -> None:
     print_table("memory alive at most during the same", [weighed(*case) for case in cases])
 
 
-def pair(layer: Layer, per: int) -> tuple[nn.Module, nn.Module]:
+def pair(layer: Layer, per: Per) -> tuple[nn.Module, nn.Module]:
     """The same layer with our weight normalization, and with torch's."""
     module = layer()
-    return nk.weight_norm(copy.deepcopy(module), per=per), weight_norm(module, dim=per)
+    return nk.weight_norm(copy.deepcopy(module), per=per), weight_norm(
+        module, dim=per if isinstance(per, int) else None
+    )
 
 
-def timed(title: str, layer: Layer, per: int, target: float, *, tiny: bool) -> Row:
+def timed(title: str, layer: Layer, per: Per, target: float, *, tiny: bool) -> Row:
     ours, theirs = (step_of(module) for module in pair(layer, per))
     entries = sum(each.numel() for each in layer().parameters())
     calls = 2 if tiny else max(2, int(2e6 / entries))
@@ -62,7 +67,7 @@ def timed(title: str, layer: Layer, per: int, target: float, *, tiny: bool) -> R
     return Row(title, ours_seconds, peer_seconds, "torch's weight_norm", target)
 
 
-def weighed(title: str, layer: Layer, per: int, _: float) -> Row:
+def weighed(title: str, layer: Layer, per: Per, _: float) -> Row:
     """Bytes that the step has alive at its peak, beyond those that were there before."""
     ours, theirs = (peak_of(step_of(module)) for module in pair(layer, per))
     return Row(title, ours, theirs, "torch's weight_norm", 1.0, unit="B")

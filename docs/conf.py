@@ -33,7 +33,7 @@ def as_written(*event):
     """Docstrings are plain text: the first paragraph is set as such, the rest as it stands in the source."""
     lines = event[-1]
     summary, _, rest = "\n".join(lines).strip().partition("\n\n")
-    lines[:] = re.sub(r"`([^`]+)`", r"``\1``", summary.replace("*", r"\*")).splitlines()
+    lines[:] = re.sub(r"`([^`]+)`", r"``\1``", re.sub(r"([*|])", r"\\\1", summary)).splitlines()
     if rest:
         lines += ["", ".. code-block:: text", "", *(f"   {line}" for line in rest.splitlines()), ""]
 

@@ -43,7 +43,7 @@ def gradients(grad_w, v, g, kept):
     return g / length * grad_w - g * grad_g / length**2 * v, grad_g
 
 
-# --- a training of two layers, known to the last digit -------------------------------------------------------------------
+# --- a training of two layers, known to the last digit ------------------------------------------------------------
 
 SIZES, ROWS, RATE, STEPS = (4, 6, 3), 16, 0.1, 100
 

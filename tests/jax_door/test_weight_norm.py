@@ -14,12 +14,14 @@ import normal
 jax = pytest.importorskip("jax", reason="jax is not installed")
 pytest.importorskip("flax", reason="flax is not installed")
 eqx = pytest.importorskip("equinox", reason="equinox is not installed")
+optax = pytest.importorskip("optax", reason="optax is not installed")
 
 import jax.numpy as jnp
-from flax import linen, nnx
+from flax import linen, nnx, serialization
 from flax.core import freeze
 
 import normkit.jax as nk
+from normkit.errors import ArgumentError
 
 RNG = np.random.default_rng(0)
 KEY = jax.random.key(0)
@@ -158,6 +160,23 @@ def test_selection():
     both = nk.weight_norm(nk.weight_norm(tree), "embedding")
     assert both["embed"]["embedding"].g.shape == (5, 1)
     assert_same(nk.fold(both), tree)
+    rest = nk.weight_norm(nk.weight_norm({"a": plain(), "b": plain()}, "a.kernel"), "!a.kernel")
+    assert rest["b"]["kernel"].g.shape == (1, 3)
+
+
+def test_optax_pairs_of_weights_are_weights():
+    pair = optax.LookaheadParams.init_synced(plain())
+    assert type(nk.fold(nk.weight_norm(pair))) is optax.LookaheadParams
+
+
+def test_checkpoints_of_flax():
+    parts = nk.weight_norm(plain(), p=3)
+    state = serialization.to_state_dict(parts)
+    assert sorted(state["kernel"]) == ["g", "v"]
+    blank = jax.tree.map(jnp.zeros_like, parts)
+    assert_same(serialization.from_bytes(blank, serialization.to_bytes(parts)), parts)
+    with pytest.raises(ArgumentError, match=r"was saved where Normalized\(.*\) stands: load it into the params as"):
+        serialization.from_state_dict(parts, serialization.to_state_dict(plain()))
 
 
 def test_a_node():

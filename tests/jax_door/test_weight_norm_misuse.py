@@ -55,6 +55,7 @@ REFUSED = {
         lambda: nk.weight_norm(nk.weight_norm(plain())),
         r"kernel of shape \(4, 3\) is already normalized; leave",
     ),
+    "a part": (lambda: nk.weight_norm(nk.weight_norm(plain()), "kernel.g"), r"select='kernel\.g' matches none of 2"),
     "tied": (lambda: nk.weight_norm(twice()), r"a\.kernel is tied to b\.kernel: both are one variable, and would come"),
     "one of two": (lambda: nk.weight_norm(twice(), "b.kernel"), r"a\.kernel is tied to b\.kernel"),
     "nothing": (lambda: nk.weight_norm({}), r"params=\{\} holds no array"),
@@ -85,6 +86,14 @@ REFUSED = {
     "a state of optax": (
         lambda: nk.materialize(optax.adam(1.0).init(nk.weight_norm(plain()))),
         r"materialize\(ScaleByAdamState\): this is an optimizer's state, no weights; make it anew",
+    ),
+    "a state of optax beside weights": (
+        lambda: nk.fold({"params": nk.weight_norm(plain()), "opt": optax.sgd(1.0, 0.9).init(plain())}),
+        r"fold\(TraceState\): this is an optimizer's state",
+    ),
+    "a state of nnx": (
+        lambda: nk.fold(nnx.state(nk.WeightNorm(linear()))),
+        r"fold\(State\): none of its 3 arrays is in two parts, g and v; expected the module, as nnx\.merge makes it",
     ),
     "nothing to fold": (lambda: nk.fold(plain()), r"fold\(dict\): none of its 2 arrays is in two parts, g and v"),
     "fold inside jit": (
@@ -144,6 +153,16 @@ def test_materialize_forgotten(call):
         call(nk.weight_norm(plain()))
 
 
+def test_the_layer_called_in_place_of_its_wrapper():
+    with pytest.raises(StateError, match=r"^a weight in two parts, .*: call the nk\.WeightNorm that holds its layer"):
+        nk.WeightNorm(linear()).layer(X)
+
+
+def test_a_weight_is_set_by_its_parts():
+    with pytest.raises(ArgumentError, match=r"^WeightNorm\(Linear\)\.kernel = .*: kernel is worked out at each call"):
+        nk.WeightNorm(linear()).kernel = nnx.Param(KERNEL)
+
+
 def test_an_attribute_of_arrays():
     with pytest.raises(AttributeError, match=r"^'T' was asked of a weight in two parts, .* nk\.materialize"):
         _ = nk.weight_norm(plain())["kernel"].T
@@ -178,7 +197,9 @@ REFUSED_BY_NNX = {
     "a tree": (lambda: nk.WeightNorm({"kernel": 1}), r"WeightNorm\(dict\): expected an nnx module; a tree of arrays"),
     "no kernel": (lambda: nk.WeightNorm(nnx.LayerNorm(2, rngs=nnx.Rngs(0))), r"none of the 2 arrays given is a kernel"),
     "unknown axes": (
-        lambda: nk.WeightNorm(nnx.Einsum("ab,bc->ac", (3, 4), rngs=nnx.Rngs(0))),
+        lambda: nk.WeightNorm(
+            nnx.Einsum("ab,bc->ac", (3, 4), kernel_init=lambda *_: jnp.ones((3, 4)), rngs=nnx.Rngs(0))
+        ),
         r"per is 'out', but Einsum does not say which axes of kernel of shape \(3, 4\) these are",
     ),
     "p": (lambda: nk.WeightNorm(linear(), p=0), r"p=0: expected a number of at least 1"),

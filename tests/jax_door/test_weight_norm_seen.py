@@ -123,6 +123,12 @@ def test_stats(inside):
     assert column(alone, "layer.kernel.v", "update")[SQ] > 0
 
 
+def test_gradients_of_parts_beside_joined_weights_are_not_those_of_the_weights():
+    tree = {"kernel": parts()["layer"]["kernel"]}
+    stats = nk.stats(nk.materialize(tree), grads=tree)
+    assert [quantity for quantity, *_ in stats.matrices()] == ["weight"]
+
+
 def test_stats_of_a_small_update_are_exact():
     """Taken from the parts in float64: the weight in float32 hardly shows it."""
     old = parts()

@@ -30,6 +30,13 @@ def test_keras_counts_the_names_it_makes_up():
     assert inside.names_made("re_lu") == made + 2
 
 
+def test_a_layer_made_in_a_remat_scope_is_computed_again():
+    with keras.RematScope(mode="full"):
+        inner = keras.layers.Dense(1)
+    assert inside.is_recomputed(keras.layers.TimeDistributed(inner))
+    assert not inside.is_recomputed(keras.layers.Dense(1))
+
+
 def test_rates_rounds_and_decay():
     schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.5)
     assert inside.given_rate(keras.optimizers.SGD(schedule)) is schedule

@@ -36,11 +36,14 @@ def first_names(model):
 
 def test_a_name_that_the_user_gave_stays():
     """Whether it stands in the program, or is put together before Keras has come so far; and it stays in a copy."""
-    keras.backend.clear_session()
-    model = keras.Sequential([keras.Input((4,)), *(layers.Dense(4, name=f"dense_{i + 1}") for i in range(2))])
-    assert first_names(model) == ["dense_1", "dense_2"]
-    _ = [layers.Dense(4) for _ in range(3)]
-    assert first_names(model) == ["dense_1", "dense_2"]
+
+    class Fresh(layers.Dense):
+        """Keras has not counted any yet."""
+
+    model = keras.Sequential([keras.Input((4,)), *(Fresh(4, name=f"fresh_{i + 1}") for i in range(2))])
+    assert first_names(model) == ["fresh_1", "fresh_2"]
+    _ = [Fresh(4) for _ in range(3)]
+    assert first_names(model) == ["fresh_1", "fresh_2"]
     literal = keras.Sequential([keras.Input((4,)), layers.Dense(4, name="dense_1"), layers.Dense(4, name="dense_2")])
     assert first_names(literal) == ["dense_1", "dense_2"]
     assert first_names(keras.models.clone_model(literal)) == ["dense_1", "dense_2"]

@@ -69,6 +69,7 @@ W = np.arange(6.0).reshape(2, 3)
 REFUSED = {
     "g has shape (3,) beside v of shape (2, 3); expected (2, 1)": lambda: normalized(W, np.ones(3)),
     "g has shape (2, 1) beside v of shape (2, 3); expected (1, 3)": lambda: normalized(W, np.ones((2, 1)), 1),
+    "g is 2.0; expected an array, with size 1 along the axes not kept": lambda: normalized(W, 2.0),
     "p=0.5: expected a number of at least 1, or math.inf": lambda: norm_except_dim(W, p=0.5),
     "p=nan: expected a number of at least 1": lambda: normalized(W, np.ones((2, 1)), p=math.nan),
     "p='fro': expected a number of at least 1": lambda: norm_except_dim(W, p="fro"),
@@ -82,6 +83,7 @@ REFUSED = {
     "eps=-1: expected a variance of at least 0, such as 1e-5": lambda: standardized(W, eps=-1),
     "eps=nan: expected a variance": lambda: standardized(W, eps=math.nan),
     "u has shape (2,) beside w of shape (2, 3); expected (2, 1)": lambda: spectral_normalized(W, np.ones(2)),
+    "u is None; expected an array": lambda: spectral_normalized(W, None),
     "iterations=-1: expected a whole number of at least 0": lambda: spectral_normalized(
         W, spectral_start(W), iterations=-1
     ),
@@ -94,6 +96,31 @@ def test_refused(sentence):
     with pytest.raises(ArgumentError) as caught:
         REFUSED[sentence]()
     assert str(caught.value).startswith(sentence)
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8", "longdouble"])
+def test_other_formats_of_numpy(dtype):
+    w = np.array([[3.0, 1 + 2 * np.finfo(np.dtype(dtype).newbyteorder("=")).eps], [0, 0]], dtype)
+    length = norm_except_dim(w, p=1)
+    assert length.dtype == w.dtype
+    assert length.tolist() == np.abs(w).sum(1, keepdims=True).tolist()
+    assert (normalized(w, length, p=1) == w).all()
+
+
+def test_numbers_of_numpy_are_numbers():
+    assert (norm_except_dim(W, p=np.int64(3)) == norm_except_dim(W, p=3)).all()
+    assert (standardized(W, gain=np.float32(2), eps=np.float32(0.5)) == standardized(W, gain=2, eps=0.5)).all()
+
+
+@pytest.mark.parametrize("p", [150.5, 1e4])
+def test_the_power_of_an_entry_may_be_beyond_all_numbers(p):
+    v = np.array([[1.9, -0.5, 0.0], [0, 0, 0], [1.9, 1.9, 0]], np.float32)
+    expected = [[1.9], [0], [1.9 * 2 ** (1 / p)]]
+    np.testing.assert_allclose(norm_except_dim(v, p=p), expected, rtol=1e-6)
+    made = torch.tensor(v.astype(float)).requires_grad_()
+    (grad,) = torch.autograd.grad(norm_except_dim(made, p=p).sum(), made)
+    share = 2 ** (1 / p - 1)
+    np.testing.assert_allclose(grad, [[1, 0, 0], [0, 0, 0], [share, share, 0]], rtol=1e-6, atol=1e-12)
 
 
 @pytest.mark.parametrize(

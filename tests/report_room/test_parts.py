@@ -46,7 +46,7 @@ def test_show_gives_each_of_a_few_weights_its_figure():
     (a, b) = figures(made, ["a.weight", "b.weight"]).values()
     line = (
         f"R of g and v, first -> last: a.weight {a[0]:.3g} -> {a[1]:.3g}, b.weight {b[0]:.3g} -> {b[1]:.3g} "
-        "(1: balanced; below, the direction is frozen)"
+        "(1: balanced; far below, the direction is frozen)"
     )
     text = show(made, Look(width=80))
     assert line in unwrapped(text)
@@ -144,7 +144,7 @@ def test_parts_count_once(run):
         (["0.*", "!*.g"], {"0.weight", "0.weight.v", "0.bias"}),
         (["kernel", "0.*"], {"0.weight", "0.weight.g", "0.weight.v"}),
     ],
-    ids=str,
+    ids=lambda given: " ".join(sorted(given)),
 )
 def test_select_takes_the_weight_by_its_name_and_the_parts_by_theirs(run, patterns, names):
     assert reached(run[1], patterns) == names

@@ -115,6 +115,53 @@ def test_layers_of_other_kinds_are_left():
         nk.data_init(torch.randn(5, 4), model)
 
 
+class Causal(nn.Conv1d):
+    def forward(self, x):
+        return super().forward(nn.functional.pad(x, (2, 0)))
+
+
+class Rectified(nn.Linear):
+    def forward(self, x):
+        return super().forward(x).relu()
+
+
+class Adapted(nn.Linear):
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.low = nn.Linear(sizes[0], sizes[1])
+
+    def forward(self, x):
+        return super().forward(x) + self.low(x)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_subclass_that_pads_its_inputs(bias):
+    torch.manual_seed(0)
+    layer, x = nk.weight_norm(Causal(2, 3, 3, bias=bias)), torch.randn(20, 2, 5)
+    nk.data_init(layer, x)
+    torch.testing.assert_close(layer(x).var((0, 2), correction=0), torch.ones(3))
+
+
+@pytest.mark.parametrize("kind", [Rectified, Adapted])
+def test_a_subclass_that_makes_something_else_is_refused(kind):
+    model = nn.Sequential(nn.Linear(4, 4), kind(4, 3))
+    nk.weight_norm(model, select=["0.weight", "1.weight"])
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(
+        ModelError, match=rf"what layer '1' computes in {kind.__name__}.forward (is not|cannot).*freeze"
+    ):
+        nk.data_init(model, torch.randn(9, 4))
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    model[1].parametrizations.weight.original0.requires_grad_(False)
+    assert nk.data_init(model, torch.randn(9, 4)) == ["0"]
+
+
+@pytest.mark.skipif(not hasattr(torch.compiler, "set_stance"), reason="torch before 2.6 always runs what it compiled")
+def test_a_compiled_model_is_run_as_written():
+    model = nk.weight_norm(net())
+    assert nk.data_init(torch.compile(model, fullgraph=True, backend="eager"), torch.randn(9, 4)) == ["0", "2"]
+
+
 def failing(x):
     raise RuntimeError("no more memory")
 

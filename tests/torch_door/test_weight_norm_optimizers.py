@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 
 import pytest
@@ -38,9 +39,9 @@ def test_g_and_v_take_the_weights_place():
     nk.weight_norm(model, optimizer=optimizer)
     for group, layer, name in zip(optimizer.param_groups, (model[2], model[0]), ("weight", "weight"), strict=True):
         g, v = layer.parametrizations.weight.parameters()
-        assert [id(p) for p in group["params"]] == [id(g), id(v), id(layer.bias)]
+        assert [id(p) for p in group["params"]] == [id(layer.bias), id(g), id(v)]  # the model's order
         places = [f"parametrizations.{name}.original{i}" for i in (0, 1)]
-        assert group["param_names"] == [*places, "bias"]
+        assert group["param_names"] == ["bias", *places]
     assert optimizer.state[kept]["step"] == 1
     assert len(optimizer.state) == 2  # those of the weights are gone
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
@@ -50,6 +51,56 @@ def test_g_and_v_take_the_weights_place():
     scheduler.step()
     assert all(not torch.equal(p, before[name]) for name, p in model.named_parameters())
     torch.optim.AdamW(model.named_parameters()).load_state_dict(torch.optim.AdamW(model.parameters()).state_dict())
+
+
+def test_without_the_models_order_they_stand_where_the_weight_stood():
+    model = net()
+    mine = [("head", model[2].weight), ("other", nn.Parameter(torch.ones(1))), ("first", model[0].weight)]
+    optimizer = torch.optim.SGD(mine, lr=0.1)
+    nk.weight_norm(model, select="2.*", optimizer=optimizer)
+    held = optimizer.param_groups[0]["params"]
+    assert [id(p) for p in held] == [
+        *map(id, model[2].parametrizations.weight.parameters()),
+        *map(id, (mine[1][1], mine[2][1])),
+    ]
+    nk.remove_weight_norm(model, optimizer)
+    assert [id(p) for p in held] == [id(model[2].weight), *map(id, (mine[1][1], mine[2][1]))]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda p: torch.optim.AdamW(p, lr=0.01),
+        lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9),
+        torch.optim.Adafactor,  # its state of a matrix is a row and a column
+    ],
+)
+def test_training_goes_on_from_a_checkpoint(make):
+    """Wrapped, then folded, with one optimizer; each time saved, and loaded by one that was made of that model."""
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 4)
+
+    def train(model, optimizer):
+        optimizer.zero_grad()
+        (model(x)[0] ** 2).sum().backward()
+        optimizer.step()
+
+    def goes_on(model, optimizer, fresh):
+        other = make(fresh.parameters())
+        fresh.load_state_dict(model.state_dict())
+        other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+        train(model, optimizer)
+        train(fresh, other)
+        assert all(torch.equal(one, two) for one, two in zip(model.parameters(), fresh.parameters(), strict=True))
+
+    model = nn.GRU(4, 4)
+    optimizer = make(model.parameters())
+    train(model, optimizer)
+    nk.weight_norm(model, optimizer=optimizer)
+    train(model, optimizer)
+    goes_on(model, optimizer, nk.weight_norm(nn.GRU(4, 4)))
+    nk.remove_weight_norm(model, optimizer)
+    goes_on(model, optimizer, nn.GRU(4, 4))
 
 
 def test_a_frozen_weight_stays_frozen():

@@ -85,6 +85,7 @@ REFUSED = {
     "too long": (lambda: with_entry(6e4, torch.float16), {}, ModelError, "longer than float16 holds"),
     "script": (lambda: torch.jit.script(nn.Linear(3, 3)), {}, ModelError, "scripted module"),
     "stranger": (net, stranger, ModelError, "0.weight is not among them"),
+    "by place": (net, lambda: {"select": stranger()["optimizer"]}, ArgumentError, r"as weight_norm\(model, optimizer"),
     "no optimizer": (net, {"optimizer": "adam"}, ArgumentError, "optimizer='adam'"),
     "none of them": (net, {"optimizer": []}, ArgumentError, r"optimizer=\[\] is empty"),
     "a class": (lambda: nn.Linear, {}, ArgumentError, r"weight_norm\(Linear\): a class; give an instance"),

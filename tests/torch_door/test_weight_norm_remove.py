@@ -101,7 +101,7 @@ def test_what_cannot_be_removed_is_refused():
         nk.remove_weight_norm(net().state_dict())
     model = nk.weight_norm(net())
     parametrize.register_parametrization(model[2], "weight", nn.Identity())
-    with pytest.raises(ModelError, match=r"2.weight has Identity upon its weight norm"):
+    with pytest.raises(ModelError, match=r"2.weight has Identity upon its weight norm: remove that first"):
         nk.remove_weight_norm(model)
     assert parametrize.is_parametrized(model[0])
     with pytest.raises(ModelError, match=r"SGD holds 4 parameters, and 0.weight is not among them"):

@@ -40,9 +40,11 @@ def test_a_weight_is_set_in_its_parts(wrap):
     assert all(one is other for one, other in zip(layer.parameters(), parts, strict=True))
     nk.set_weight(layer, functools.partial(nn.init.constant_, val=2.0))
     torch.testing.assert_close(layer.weight.detach(), torch.full((2, 3), 2.0))
-    nk.set_weight(layer, lambda w: w + 1)
+    nk.set_weight(layer, lambda w: w.numpy() + 1)
     torch.testing.assert_close(layer.weight.detach(), torch.full((2, 3), 3.0))
     torch.testing.assert_close(layer(torch.ones(1, 3)) - layer.bias, torch.full((1, 2), 9.0))
+    nk.set_weight(layer, lambda w: w + 1)
+    torch.testing.assert_close(layer.weight.detach(), torch.full((2, 3), 4.0))
 
 
 def test_the_same_numbers_as_torchs_initialization():
@@ -81,6 +83,10 @@ def test_what_cannot_be_set_is_refused():
         nk.set_weight(parametrizations.spectral_norm(nn.Linear(3, 2)), before)
     with pytest.raises(ArgumentError, match="weight is set to 'zeros': expected an array"):
         nk.set_weight(layer, "zeros")
+    with pytest.raises(ArgumentError, match="weight is set to None: expected an array"):
+        layer.weight = None
+    with pytest.raises(ArgumentError, match="its imaginary part would go"):
+        layer.weight = before * 1j
     assert torch.equal(layer.weight, before)
 
 

@@ -69,6 +69,8 @@ def test_a_state_that_does_not_fit_is_reported_in_torchs_words(forms):
         model.load_state_dict({**forms["plain"], "0.more": torch.ones(1)})
     with pytest.raises(RuntimeError, match=r"size mismatch for 0.weight: copying a param with shape .*\[2, 4\]"):
         model.load_state_dict({**forms["plain"], "0.weight": torch.ones(2, 4)})
+    with pytest.raises(RuntimeError, match=r"original1\", expected torch.Tensor .* received <class 'int'>"):
+        model.load_state_dict({**forms["plain"], "0.weight": 3})
     half = {"0.weight_g": forms["weight_g"]["0.weight_g"], **forms["plain"]}
     with pytest.raises(RuntimeError, match=r"Unexpected key.*0.weight_g"):
         model.load_state_dict(half)
@@ -90,6 +92,28 @@ def test_a_whole_tensors_g_without_axes_loads():
     torch.testing.assert_close(ours.weight, torchs.weight)
     back = nk.convert_state_dict(ours.state_dict(), "parametrized", torchs)
     torchs.load_state_dict(back)
+
+
+def test_lengths_over_other_axes_are_no_lengths_of_ours():
+    """torch's g of a transposed convolution belongs to the inputs; where it is square only its shape tells."""
+    torch.manual_seed(0)
+    torchs, ours = (
+        parametrizations.weight_norm(nn.ConvTranspose1d(4, 4, 3)),
+        nk.weight_norm(nn.ConvTranspose1d(4, 4, 3)),
+    )
+    x = torch.randn(1, 4, 5)
+    for form in ("plain", "weight_g", "parametrized"):
+        with pytest.raises(
+            ModelError, match=r"g and v of shapes \(4, 1, 1\) .* \(1, 4, 1\) .* 'plain' without a model"
+        ):
+            nk.convert_state_dict(nk.convert_state_dict(torchs.state_dict(), "weight_g"), form, ours)
+    with pytest.raises(RuntimeError, match=r"weight keeps other axes in the checkpoint than here"):
+        ours.load_state_dict(torchs.state_dict())
+    ours.load_state_dict(nk.convert_state_dict(torchs.state_dict(), "plain"))
+    torch.testing.assert_close(ours(x), torchs(x))
+    same = nk.weight_norm(nn.ConvTranspose1d(4, 4, 3), per=0)
+    same.load_state_dict(torchs.state_dict())
+    torch.testing.assert_close(same(x), torchs(x))
 
 
 @pytest.mark.parametrize("source", ["plain", "weight_g", "parametrized"])
@@ -142,6 +166,8 @@ def test_what_cannot_be_converted_is_refused(forms):
     strange = {f"model.{key}": value for key, value in forms["plain"].items()}
     with pytest.raises(ArgumentError, match=r"the state has no 0.weight.*it has model.0.weight, model.0.bias"):
         nk.convert_state_dict(strange, "weight_g", nk.weight_norm(net()))
+    with pytest.raises(ArgumentError, match=r"state\['generator'\] is a dict of tensors: give that"):
+        nk.convert_state_dict({"generator": forms["weight_g"], "step": 3}, "plain")
     with pytest.raises(ArgumentError, match="state is of type Sequential"):
         nk.convert_state_dict(net(), "plain")
     with pytest.raises(ModelError, match=r"0.weight has shape \(1, 4\) in the state, in the model \(5, 4\)"):

@@ -11,6 +11,7 @@ from normkit.diagnose.words import listed, number, verb
 from normkit.norms import balance
 from normkit.types import Finding
 
+FROZEN = 0.5  # R of groups of two entries is 1 at the start, and every step of SGD lengthens v
 DRIFT = 4.0  # of the turning of v at the same gradient, since |v| has doubled or halved
 SOURCE = "Salimans & Kingma 2016, arXiv:1602.07868"
 
@@ -47,14 +48,14 @@ def parts(columns: Columns) -> list[tuple[str, int, int]]:
 
 
 def frozen_direction(columns: Columns) -> list[Finding]:
-    """R below 1, or changed by a factor of `DRIFT` through |v| alone, at the last record after training has begun.
+    """R below `FROZEN`, or changed by a factor of `DRIFT` through |v| alone, at the last record of a run that trained.
 
     The model is of SGD, with momentum or without; where another optimizer is on record, or none, nothing is said.
     """
     if not columns.trained.any() or not _is_sgd(columns):
         return []
     found = balances(columns)
-    frozen = [one for one in found if one.last < 1]
+    frozen = [one for one in found if one.last < FROZEN]
     drifted = [one for one in found if one not in frozen and not 1 / DRIFT < one.drift < DRIFT]
     return [*_frozen(columns, frozen), *_drifted(columns, drifted)]
 
@@ -115,7 +116,7 @@ def _drifted(columns: Columns, which: list[Balance]) -> list[Finding]:
 
 
 def _finding(columns: Columns, said: tuple[str, str], which: list[Balance], worst: Balance) -> Finding:
-    frozen = worst.last < 1
+    frozen = worst.last < FROZEN
     return Finding(
         rule="direction-frozen" if frozen else "direction-drift",
         severity="warning" if frozen else "note",

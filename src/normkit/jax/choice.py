@@ -22,6 +22,7 @@ def chosen(located: Sequence[Located], rule: Any, per: Per) -> Choice:
 
     Raises: ArgumentError for a rule that reaches none, and for a weight that cannot be normalized.
     """
+    located = [item for item in located if item.param.part not in ("g", "v")]
     params = [item.param for item in located]
     taken = {param.name for param in select_params(params, rule, default="kernel").chosen}
     if not taken:

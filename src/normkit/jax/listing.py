@@ -128,6 +128,7 @@ def aligned(listing: Listing, tree: Any, what: str, first: str) -> list[Any]:
 def without_unknown(lists: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
     """The lists without what nobody knows of a normalized weight: its gradient, and its update where w is not there."""
     unknown = {"grads"} if "params" in lists else {"grads", "updates"}
-    return {
+    known = {
         what: [None if what in unknown and is_normalized(x) else x for x in arrays] for what, arrays in lists.items()
     }
+    return {what: arrays for what, arrays in known.items() if any(x is not None for x in arrays)}

@@ -6,13 +6,14 @@ which take axes away from both of its arrays, and under whatever stacks layers.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import jax
 import numpy as np
 
-from normkit.errors import ArgumentError, StateError
+from normkit.errors import ArgumentError, StateError, in_brief
 from normkit.jax.layers import classes_of
 from normkit.normalize import norm_except_dim, normalized
 
@@ -125,6 +126,32 @@ def _beside(result: Any, v: Any, g: Any = None) -> Any:
     return jax.device_put(result, v.sharding) if v.committed and same else jax.numpy.asarray(result)
 
 
+# --- flax's checkpoints -----------------------------------------------------------------------------------------------
+
+
+def tell_flax() -> None:
+    """`flax.serialization` saves what it was told of; the rest it refuses, or puts back as it was saved."""
+    flax = sys.modules.get("flax.serialization")
+    if flax is not None:
+        flax.register_serialization_state(Normalized, _saved, _loaded, override=True)
+
+
+def _saved(node: Normalized) -> dict[str, Any]:
+    flax = sys.modules["flax.serialization"]
+    return {name: flax.to_state_dict(part) for name, part in (("g", node.g), ("v", node.v))}
+
+
+def _loaded(node: Normalized, state: Any) -> Normalized:
+    if not isinstance(state, dict) or set(state) != {"g", "v"}:
+        given = f"{sorted(state)}" if isinstance(state, dict) else in_brief(state)
+        raise ArgumentError(
+            f"{given} was saved where {node!r} stands: load it into the params as they were before nk.weight_norm"
+        )
+    flax = sys.modules["flax.serialization"]
+    parts = {name: flax.from_state_dict(getattr(node, name), state[name], name=name) for name in ("g", "v")}
+    return Normalized(p=node.p, **parts)
+
+
 # --- boxes ------------------------------------------------------------------------------------------------------------
 
 
@@ -172,4 +199,6 @@ def _in_short(part: Any) -> str:
 
 
 def _not_joined(node: Normalized) -> str:
+    if VARIABLE in classes_of(node.v):
+        return f"a weight in two parts, {node!r}: call the nk.WeightNorm that holds its layer, or nk.materialize(model)"
     return f"a weight in two parts, {node!r}: give the model what nk.materialize(params) returns"

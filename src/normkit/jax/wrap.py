@@ -11,11 +11,12 @@ from normkit.errors import ArgumentError, ModelError
 from normkit.groups import Per
 from normkit.jax.choice import chosen
 from normkit.jax.layers import classes_of
-from normkit.jax.parts import content, is_boxed, is_normalized, joined, parted
+from normkit.jax.parts import content, is_boxed, is_normalized, joined, parted, tell_flax
 from normkit.jax.walk import walk
 from normkit.normalize.weight import checked
 
-MODULE = "flax.nnx.module.Module"
+MODULE, STATE = "flax.nnx.module.Module", "flax.nnx.statelib.State"
+MADE = "what nk.weight_norm or nk.WeightNorm made"
 
 
 def weight_norm(params: Any, select: Any = None, per: Per = "out", *, p: float = 2) -> Any:
@@ -36,8 +37,9 @@ def weight_norm(params: Any, select: Any = None, per: Per = "out", *, p: float =
     p       of the norm, 1 to infinity
 
     Where a weight w [any] was, a node has `.v` [as w] and `.g` [size of each kept axis, else 1], in w's dtype; in
-    float16 and bfloat16 g is rounded, and w with it. g lies on the devices of a mesh as w does. Works inside jit and
-    `jax.eval_shape` too. The tree given is not changed.
+    float16 and bfloat16 g is rounded, and w with it. g lies on the devices of a mesh as w does. A group that is zero
+    stays so: neither of its parts has a gradient. Works inside jit and `jax.eval_shape` too. The tree given is not
+    changed.
 
     Raises: ArgumentError for a rule that reaches nothing, a weight that is already normalized, tied (one nnx variable
     in two places), of integers or complex numbers, axes that are unknown or not there; ModelError for a module of linen
@@ -47,7 +49,8 @@ def weight_norm(params: Any, select: Any = None, per: Per = "out", *, p: float =
     >>> tree["kernel"].g, materialize(tree)["kernel"][:, 0]
     (array([[5., 0.]]), array([3., 4.]))
     """
-    checked(p)
+    p = checked(p)
+    tell_flax()
     _refuse_state(params, "weight_norm")
     if _modules_in(params):
         raise ModelError(
@@ -96,7 +99,7 @@ def fold(tree: Any) -> Any:
     if not _holds_parts(tree):
         raise ArgumentError(
             f"fold({type(tree).__name__}): none of its {len(jax.tree.leaves(tree))} arrays is in two parts, g and v; "
-            "expected what nk.weight_norm or nk.WeightNorm made"
+            f"expected {'the module, as nnx.merge makes it' if STATE in classes_of(tree) else MADE}"
         )
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree)):
         raise ArgumentError(
@@ -149,10 +152,14 @@ def _refuse_state(tree: Any, verb: str) -> None:
             f"{verb}({name}): its optimizer state belongs to the weights as they are; give the params alone, and make "
             f"the {name} of what comes back"
         )
-    states = [tree, *tree] if isinstance(tree, tuple) else [tree]
-    for state in states:
-        if type(state).__module__.partition(".")[0] == "optax":
-            raise ArgumentError(
-                f"{verb}({type(state).__name__}): this is an optimizer's state, no weights; make it anew by "
-                "optimizer.init(params)"
-            )
+    for state in filter(_is_state, jax.tree.leaves(tree, is_leaf=_is_state)):
+        raise ArgumentError(
+            f"{verb}({type(state).__name__}): this is an optimizer's state, no weights; make it anew by "
+            "optimizer.init(params)"
+        )
+
+
+def _is_state(node: Any) -> bool:
+    """Of optax; not its `MaskedNode`, which stands in trees of weights, nor its `LookaheadParams`."""
+    kind = type(node)
+    return kind.__module__.partition(".")[0] == "optax" and kind.__name__.endswith("State")

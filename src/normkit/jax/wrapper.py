@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from normkit.errors import ArgumentError, ModelError
+from normkit.errors import ArgumentError, ModelError, in_brief
 from normkit.groups import Per
 from normkit.jax.choice import chosen
 from normkit.jax.parts import Normalized, joined, parted
@@ -20,7 +20,7 @@ UNITS = (nnx.Pytree, nnx.Variable, Normalized)
 
 
 class WeightNorm(nnx.Module):  # type: ignore[misc]  # flax is not followed
-    """A layer, or a whole model, that computes with w = g v / |v|_p; g and v are its `nnx.Param`s.
+    """A layer, or a whole model, that computes with w = g v / |v|_p; each of g and v is an `nnx.Param`.
 
         self.fc = nk.WeightNorm(nnx.Linear(64, 10, rngs=rngs))          or    model = nk.WeightNorm(model)
         optimizer = nnx.Optimizer(model, optax.adam(1e-3), wrt=nnx.Param)
@@ -31,13 +31,14 @@ class WeightNorm(nnx.Module):  # type: ignore[misc]  # flax is not followed
     It computes what the layer did, to the last bit where it is called outside jit in float32 or float64. The parts
     stand at `.layer.<weight>.g` and `.v`, and the weight itself nowhere: it is worked out at each call, once however
     often the layer uses it, and never stored. What a call changes in the layer (moving averages, random counts, caches)
-    stays changed. Attributes and methods of the layer are there too, with the weights as they are now.
+    stays changed. Attributes and methods of the layer are there too, with the weights as they are now; what is written
+    into such a weight is lost.
 
     Raises: ArgumentError and ModelError as `nk.weight_norm`.
     """
 
     def __init__(self, layer: nnx.Module, select: Any = None, per: Per = "out", *, p: float = 2) -> None:
-        checked(p)
+        p = checked(p)
         _refuse(layer)
         kept = {id(item.variable): axes for item, axes in chosen(walk(layer, "layer"), select, per)}
 
@@ -60,6 +61,15 @@ class WeightNorm(nnx.Module):  # type: ignore[misc]  # flax is not followed
         if name[:1] == "_" or "layer" not in vars(self):
             raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
         return getattr(_Copies(_weight).of(self.layer), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        layer = vars(self).get("layer")
+        if layer is not None and isinstance(vars(layer).get(name), Normalized):
+            raise ArgumentError(
+                f"{type(self).__name__}({type(layer).__name__}).{name} = {in_brief(value)}: {name} is worked out at "
+                f"each call; set its parts, .layer.{name}.g[...] and .layer.{name}.v[...]"
+            )
+        super().__setattr__(name, value)
 
 
 def plain(module: Any) -> Any:

@@ -63,7 +63,7 @@ def _refuse_unusable(item: Located) -> None:
     param, variable, layer = item.param, item.variable, item.layer
     said = f"{param.name} of shape {param.shape}"
     if param.part == "effective":
-        raise ModelError(f"{said} is already normalized")
+        raise ModelError(f"{said} is already normalized; leave it out of select=")
     if mode := layer.quantization_mode or ("" if "float" in param.dtype else param.dtype):
         raise ModelError(f"{said} is quantized ({mode}); normalize it before it is quantized")
     if getattr(layer, "lora_enabled", False):
@@ -82,7 +82,10 @@ def _refuse_shared(item: Located, model: Any) -> None:
     owners = [each for each in layers_in(model) if any(own is item.variable for own, _ in weights_of(each))]
     if len({id(owner) for owner in owners}) > 1:
         names = " and ".join(dict.fromkeys(f"{type(owner).__name__} {owner.name}" for owner in owners))
-        raise ModelError(f"{item.param.name} of shape {item.param.shape} is shared by {names}, and stays one variable")
+        raise ModelError(
+            f"{item.param.name} of shape {item.param.shape} is shared by {names}, and stays one variable; leave it out "
+            "of select="
+        )
 
 
 def texts_of(select: Any) -> list[str] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from normkit.errors import ModelError
-from normkit.keras.inside import as_stored, exchange, is_symbolic, layers_in, put
+from normkit.keras.inside import as_stored, exchange, is_recomputed, is_symbolic, layers_in, put
 from normkit.normalize import norm_except_dim, normalized
 
 _HELD = threading.local()  # .values: {id of a weight: its value}, in a layer's call
@@ -103,9 +103,13 @@ def settled(variable: Any) -> Any:
 
 
 @contextmanager
-def held(weights: Sequence[Effective]) -> Iterator[None]:
-    """Inside, each is worked out once, however often it is read: a recurrent layer reads it at each step."""
+def held(layer: Any) -> Iterator[None]:
+    """Inside, each weight is worked out once, however often it is read: a recurrent layer reads it at each step.
+
+    Not of a layer that is computed again for the gradient: that is after this, and must do the same as before.
+    """
     before = getattr(_HELD, "values", {})
+    weights = [] if is_recomputed(layer) else all_effective(layer)
     _HELD.values = before | {id(weight): weight.worked_out() for weight in weights}
     try:
         yield

@@ -39,7 +39,7 @@ def data_init(model: Any, batch: Any) -> list[str]:
     Layer after layer in one forward, as in inference: each sees what those before it now give. v is kept. A layer
     without a bias gets g alone. Done for Dense, EinsumDense, convolutions, transposed, depthwise and separable ones (by
     the pointwise kernel); others run as they are. The outputs before the activation then have mean 0 and variance 1 on
-    this batch, within 1e-6 in float32.
+    this batch, within about 1e-6 in float32.
 
     Raises: ArgumentError for a model without such a layer, one normalized otherwise than per="out" with p=2, a batch in
     which an output is constant, or a bias that several outputs share. The model is then as it was.
@@ -48,8 +48,8 @@ def data_init(model: Any, batch: Any) -> list[str]:
     starts = [_Start(name, wrapper) for name, wrapper in _wrappers(model)]
     if not starts:
         raise ArgumentError(
-            f"{type(model).__name__} has no normalized layer that a batch can start: wrap Dense or convolution layers "
-            "with nk.WeightNorm, or use nk.weight_norm(model), first"
+            f"{type(model).__name__} has no layer that a batch can start: wrap Dense or convolution layers themselves "
+            "with nk.WeightNorm, or use nk.weight_norm(model), which wraps a layer of another class as a whole"
         )
     try:
         for start in starts:

@@ -90,6 +90,11 @@ def is_graph(model: Any) -> bool:
     return isinstance(model, keras.Sequential | keras.src.models.functional.Functional)
 
 
+def is_recomputed(layer: Any) -> bool:
+    """Is what a layer or one in it computes thrown away, and computed again for the gradient (`keras.RematScope`)?"""
+    return any(getattr(each, "_remat_mode", None) is not None for each in layers_in(layer))
+
+
 def is_symbolic() -> bool:
     """Are only shapes worked out now?"""
     return bool(keras.src.backend.common.symbolic_scope.in_symbolic_scope())

@@ -30,8 +30,8 @@ def weight_norm(model: Any, select: Any = None, per: Per = "out", p: float = 2) 
 
     The new model is not compiled. Its layers bear the names of the old ones, and so do its weights in `norms`,
     `explain` and `record`: `dense.kernel` is what the layer applies, `dense.kernel.g` and `dense.kernel.v` are trained.
-    `model` is left as it is. Names of variables change: what Keras calls by name (`exclude_from_weight_decay`) sees
-    `kernel_g` and `kernel_v`.
+    `model` is left as it is. Variables change: what Keras is told of them (`exclude_from_weight_decay`) is about
+    `kernel.g` and `kernel.v`, by name `kernel_g` and `kernel_v`.
 
     Raises: ArgumentError for what is no model, a rule that reaches nothing, axes that a weight does not have;
     ModelError for a subclassed model, one without weights yet, and a weight that is normalized already, shared by two
@@ -119,7 +119,8 @@ def _plain(layer: Any) -> Any:
     """The like of a layer, without a WeightNorm, wherever it is in it."""
     if isinstance(layer, WeightNorm):
         return type(layer.layer).from_config({**layer.layer.get_config(), "name": layer.name})
-    if not any(isinstance(each, WeightNorm) for each in layers_in(layer)):
+    operation = not isinstance(layer, keras.layers.Layer)  # what + of two tensors is in a Functional model
+    if operation or not any(isinstance(each, WeightNorm) for each in layers_in(layer)):
         return _like(layer)
     return keras.saving.deserialize_keras_object(_without(keras.saving.serialize_keras_object(layer)))
 

@@ -14,7 +14,7 @@ from normkit.errors import ArgumentError, ModelError, in_brief
 from normkit.groups import Per
 from normkit.keras.candidates import Chosen, is_named, texts_of, to_normalize
 from normkit.keras.copying import copy_state
-from normkit.keras.effective import Unseen, all_effective, effective_in, held, part
+from normkit.keras.effective import Unseen, effective_in, held, part
 from normkit.keras.inside import layers_in, list_anew
 from normkit.normalize.weight import checked
 
@@ -25,7 +25,8 @@ class WeightNorm(Unseen):
 
         w = g v / |v|_p          |v|_p over everything that `per` does not keep
 
-    layer   any layer; built or not. A built one keeps its function, to the last bit where it is float32 or float64
+    layer   any layer; built or not. A built one keeps its function, to the last bit where it is float32 or float64. It
+            is changed itself, at the first call: where a model has it, use `weight_norm(model)` instead
     select  which of its weights: names or roles (docs: select). Default: its kernels, a recurrent layer's recurrent one
             among them, and the table of an Embedding. A name takes a weight of any role
     per     "out" (one length per output unit), "in", "tensor", or the axes that g keeps
@@ -38,6 +39,7 @@ class WeightNorm(Unseen):
     regularizer, moving statistics and seeds stay the layer's. `model.layers[0].layer` is the layer.
 
     Weights that start at zero in a whole group (`norm_except_dim` is 0) do not move: neither g nor v has a gradient.
+    `quantize` and `enable_lora` of the layer are refused; fold it first.
 
     Raises: ArgumentError for what is no layer, and for arguments that make no sense; when it is built ModelError for a
     weight that is normalized already, shared with another layer, constrained, quantized, adapted by LoRA or in a list,
@@ -73,6 +75,7 @@ class WeightNorm(Unseen):
         for layer in layers_in(self.layer):
             if effective_in(layer):
                 _save_as_they_are(layer)
+                _refuse_later(layer)
         list_anew(self.layer)
 
     @property
@@ -83,7 +86,7 @@ class WeightNorm(Unseen):
         def call(*args: Any, **kwargs: Any) -> Any:
             if self._instead is not None:
                 return self._instead(*args, **kwargs)
-            with held(all_effective(self.layer)):
+            with held(self.layer):
                 return self.layer(*args, **kwargs)
 
         return call
@@ -143,6 +146,21 @@ def _check(layer: Any) -> None:
         raise ArgumentError(f"layer={in_brief(layer)}: expected a keras.layers.Layer, as in WeightNorm(Dense(64))")
     if isinstance(layer, WeightNorm):
         raise ModelError(f"{layer.name} is already normalized: it is a WeightNorm")
+
+
+def _refuse_later(layer: Any) -> None:
+    """What would put another weight beside g and v, or in their place."""
+    for method, done in (("quantize", "quantized"), ("enable_lora", "adapted by LoRA")):
+        if hasattr(layer, method):
+            vars(layer)[method] = partial(_refuse, f"{type(layer).__name__} {layer.name}", done)
+
+
+def _refuse(layer: str, done: str, *args: Any, **kwargs: Any) -> None:
+    # the kind that `model.quantize` expects: it gives the sentence as a warning, and goes on to the next layer
+    raise NotImplementedError(
+        f"{layer} has normalized weights and cannot be {done}: make it plain first, by nk.remove_weight_norm(model) or "
+        "fold()"
+    )
 
 
 def _save_as_they_are(layer: Any) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from normkit.errors import ArgumentError, in_brief
 from normkit.groups import Per, kept_axes
-from normkit.normalize.weight import math_for, norm_except_dim, normalized, other_axes, refuse_shape
+from normkit.normalize.weight import math_for, norm_except_dim, normalized, other_axes, refuse_shape, shape_of
 
 
 def spectral_normalized(w: Any, u: Any, per: Per = 0, *, iterations: int = 1) -> tuple[Any, Any, Any]:
@@ -54,7 +54,7 @@ def spectral_normalized(w: Any, u: Any, per: Per = 0, *, iterations: int = 1) ->
     """
     xp, count = math_for(w), _checked(iterations)
     others = other_axes(per, w.shape)
-    refuse_shape(u.shape, w.shape, others, name="u", beside="w")
+    refuse_shape(shape_of(u, "u"), w.shape, others, name="u", beside="w")
     wide = xp.widened(w)
     tops = xp.constant(xp.largest(wide, others))
     scale = xp.power_of_two(xp.largest(tops, tuple(range(len(w.shape)))))

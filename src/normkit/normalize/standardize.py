@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from math import prod
+from numbers import Real
 from types import ModuleType
 from typing import Any
 
@@ -42,7 +43,7 @@ def standardized(w: Any, per: Per = 0, *, gain: Any = None, eps: float = 0.0) ->
     """
     xp, root = math_for(w), math.sqrt(_checked(eps))
     axes = other_axes(per, w.shape)
-    if not (gain is None or isinstance(gain, int | float)):
+    if not (gain is None or isinstance(gain, Real)):
         if not hasattr(gain, "shape"):
             raise ArgumentError(f"gain is {in_brief(gain)}; expected a number, or an array with the shape of g")
         refuse_shape(gain.shape, w.shape, axes, name="gain", beside="w")
@@ -72,10 +73,10 @@ def _all_equal(xp: ModuleType, w: Any, top: Any, axes: tuple[int, ...]) -> Any:
 
 
 def _factor(xp: ModuleType, gain: Any, like: Any, count: int) -> Any:
-    return (gain if isinstance(gain, int | float) else xp.as_type_of(gain, like)) / math.sqrt(count)
+    return (float(gain) if isinstance(gain, Real) else xp.as_type_of(gain, like)) / math.sqrt(count)
 
 
 def _checked(eps: object) -> float:
-    if isinstance(eps, bool) or not isinstance(eps, int | float) or not 0 <= eps < math.inf:
+    if isinstance(eps, bool) or not isinstance(eps, Real) or not 0 <= float(eps) < math.inf:
         raise ArgumentError(f"eps={in_brief(eps)}: expected a variance of at least 0, such as 1e-5")
-    return eps
+    return float(eps)

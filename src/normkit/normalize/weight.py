@@ -12,6 +12,7 @@ float32, and where g is the length of v the result is v to the last bit. float16
 from __future__ import annotations
 
 import math
+from numbers import Real
 from types import ModuleType
 from typing import Any
 
@@ -26,7 +27,8 @@ def normalized(v: Any, g: Any, per: Per = 0, *, p: float = 2) -> Any:
         w = g v / |v|_p
 
     Shapes: v [any], g [size of each axis in `per`, 1 for the others] -> [as v], in v's dtype.
-    Keeps:  v itself, bit by bit, where g is `norm_except_dim(v, per, p=p)` and not rounded to half precision.
+    Keeps:  v itself, bit by bit, where g is `norm_except_dim(v, per, p=p)` and not rounded to half precision; but for
+            entries that are subnormal, also as a share of the largest of their group (below 1e-38 in float32).
     Raises: ArgumentError for a g of another shape, an axis that v does not have, p below 1, and for what is no array of
         floating-point numbers.
     Source: Salimans & Kingma 2016, arXiv:1602.07868, equation 2.
@@ -38,7 +40,7 @@ def normalized(v: Any, g: Any, per: Per = 0, *, p: float = 2) -> Any:
     """
     xp = math_for(v)
     axes = other_axes(per, v.shape)
-    refuse_shape(g.shape, v.shape, axes)
+    refuse_shape(shape_of(g, "g"), v.shape, axes)
     scaled, _, length, _ = _measured(xp, xp.widened(v), axes, checked(p))
     return xp.as_type_of(scaled * (xp.widened(g) / length), v)
 
@@ -91,7 +93,7 @@ def math_for(v: Any) -> ModuleType:
     Raises: ArgumentError where v is no array of floating-point numbers.
     """
     xp = math_of(v)
-    if "float" not in str(v.dtype):
+    if "float" not in str(getattr(v.dtype, "name", v.dtype)):  # NumPy's text of a dtype of another byte order is >f4
         raise ArgumentError(f"an array of {v.dtype} was given; weights of floating-point numbers were expected")
     return xp
 
@@ -102,6 +104,13 @@ def other_axes(per: Per, shape: Any) -> tuple[int, ...]:
     return tuple(axis for axis in range(len(shape)) if axis not in kept)
 
 
+def shape_of(x: Any, name: str) -> Any:
+    """Raises: ArgumentError where x is no array."""
+    if not hasattr(x, "shape"):
+        raise ArgumentError(f"{name} is {in_brief(x)}; expected an array, with size 1 along the axes not kept")
+    return x.shape
+
+
 def refuse_shape(g: Any, v: Any, axes: tuple[int, ...], name: str = "g", beside: str = "v") -> None:
     """Raises: ArgumentError where g has not the shape of v with size 1 along `axes`."""
     expected = tuple(1 if axis in axes else size for axis, size in enumerate(v))
@@ -110,10 +119,10 @@ def refuse_shape(g: Any, v: Any, axes: tuple[int, ...], name: str = "g", beside:
 
 
 def checked(p: float) -> float:
-    """Raises: ArgumentError where p is no number of at least 1."""
-    if isinstance(p, bool) or not isinstance(p, int | float) or not p >= 1:
+    """p as Python's number. Raises: ArgumentError where p is no number of at least 1."""
+    if isinstance(p, bool) or not isinstance(p, Real) or not p >= 1:
         raise ArgumentError(f"p={in_brief(p)}: expected a number of at least 1, or math.inf")
-    return p
+    return p if isinstance(p, int) else float(p)
 
 
 def _measured(xp: ModuleType, v: Any, axes: tuple[int, ...], p: float) -> tuple[Any, Any, Any, Any]:
@@ -130,7 +139,12 @@ def _length(xp: ModuleType, x: Any, axes: tuple[int, ...], p: float, zero: Any) 
         raw = xp.largest(x, axes)
     elif p == 2:
         raw = xp.total(x * x, axes)
+    elif p == 1:
+        raw = xp.total(xp.absolute(x), axes)
     else:
-        raw = xp.total(xp.absolute(x) if p == 1 else xp.power(xp.where(zero, xp.ones(x), xp.absolute(x)), p), axes)
+        top = xp.constant(xp.largest(x, axes))
+        top = xp.where(zero, xp.ones(top), top)  # up to 2, and its power may be beyond all numbers
+        shares = xp.where(zero, xp.ones(x), xp.absolute(x) / top)
+        return xp.where(zero, xp.ones(top), top * xp.power(xp.total(xp.power(shares, p), axes), 1 / p))
     raw = xp.where(zero, xp.ones(raw), raw)
-    return xp.sqrt(raw) if p == 2 else raw if p in (1, math.inf) else xp.power(raw, 1 / p)
+    return xp.sqrt(raw) if p == 2 else raw

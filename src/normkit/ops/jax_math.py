@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 Axes = tuple[int, ...]
+EXPONENT = {"float32": (jnp.int32, 0x7F800000), "float64": (jnp.int64, 0x7FF0000000000000)}  # its bits in a number
 
 sqrt, where, constant = jnp.sqrt, jnp.where, jax.lax.stop_gradient
 
@@ -34,8 +35,9 @@ def power(x: Array, exponent: float) -> Array:
 
 def power_of_two(x: Array) -> Array:
     some = jnp.where((x > 0) & (x < jnp.inf), x, jnp.ones_like(x))
-    mantissa, _ = jnp.frexp(some)
-    return some / (2 * mantissa)
+    whole, bits = EXPONENT[x.dtype.name]  # jnp.frexp gives 0 above 2^127
+    found = jax.lax.bitcast_convert_type(jax.lax.bitcast_convert_type(some, whole) & jnp.asarray(bits, whole), x.dtype)
+    return jnp.where(found > 0, found, jnp.ones_like(found))  # below the smallest normal number
 
 
 def widened(x: Array) -> Array:

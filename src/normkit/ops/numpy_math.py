@@ -41,7 +41,7 @@ def power_of_two(x: Array) -> Array:
 
 
 def widened(x: Array) -> Array:
-    return x if x.dtype in (np.float32, np.float64) else x.astype(np.float32)
+    return x if x.dtype.itemsize > 2 else x.astype(np.float32)  # of any byte order, and longdouble too
 
 
 def as_type_of(x: Array, like: Array) -> Array:

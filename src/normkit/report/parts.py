@@ -11,7 +11,7 @@ from normkit.report.look import printable
 from normkit.report.rows import Row
 
 NAMED = 3  # weights of which each has its figure
-MEANING = "1: balanced; below, the direction is frozen"
+MEANING = "1: balanced; far below, the direction is frozen"
 
 
 def parted(columns: Columns, rows: Sequence[Row]) -> list[str]:

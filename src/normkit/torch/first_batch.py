@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ def data_init(model: nn.Module, batch: Any) -> list[str]:
 
     Buffers (BatchNorm's statistics), the random state and the mode are as before. Nothing has a gradient.
     Raises, with the model as it was: ArgumentError where there is no such layer; ModelError for a channel that is
-    constant over the batch, naming the layer.
+    constant over the batch, naming the layer, and for a subclass whose forward makes something else than g t + b.
     Source: Salimans & Kingma 2016, arXiv:1602.07868, section 3.
 
     >>> from normkit.torch.wrap import weight_norm
@@ -51,7 +52,7 @@ def data_init(model: nn.Module, batch: Any) -> list[str]:
         )
     done: dict[int, str] = {}
     handles = []
-    with torch.no_grad(), _as_before(model, targets):
+    with torch.no_grad(), _eager(), _as_before(model, targets):
         try:
             for each in targets:
                 name = unwrapped(each.path, model)
@@ -65,6 +66,12 @@ def data_init(model: nn.Module, batch: Any) -> list[str]:
         if not done:
             raise ModelError(f"data_init: the batch reached none of the {len(targets)} layers")
     return list(done.values())
+
+
+def _eager() -> AbstractContextManager[Any]:
+    """What is compiled runs as written: hooks look at numbers. (torch before 2.6 cannot be told.)"""
+    stance = getattr(torch.compiler, "set_stance", None)
+    return nullcontext() if stance is None else stance("force_eager")
 
 
 def _is_target(each: Normed) -> bool:
@@ -92,50 +99,89 @@ def _call(model: nn.Module, batch: Any) -> None:
         model(batch)
 
 
+@dataclass(frozen=True)
+class _Use:
+    """A layer of ours, its name, and what it was called with."""
+
+    each: Normed
+    name: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    @property
+    def named(self) -> str:
+        return f"layer {self.name!r}" if self.name else "the layer"
+
+
 def _setter(each: Normed, name: str, done: dict[int, str]) -> Any:
     """A hook that sets the layer on its first use and gives what it computes then."""
 
     def hook(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         if id(layer) in done:
             return None
+        use = _Use(each, name, args, kwargs)
         channel = -1 if isinstance(layer, LINEAR) else output.ndim - layer.weight.ndim + 1
-        t = _preactivation(each, args, kwargs)
+        t = _computed(use, torch.ones_like(each.g, dtype=torch.float64), None)
         axes = [axis for axis in range(t.ndim) if axis != channel % t.ndim]
         mean = t.mean(axes, keepdim=True)
         sigma = ((t - mean) ** 2).mean(axes, keepdim=True).sqrt()
-        _refuse_constant(name, sigma.flatten(), t.abs().amax(axes).flatten())
-        each.g.copy_((1 / sigma).reshape(each.g.shape))
-        if layer.bias is not None:
-            layer.bias.copy_((-mean / sigma).flatten())
+        _refuse_constant(use, sigma.flatten(), t.abs().amax(axes).flatten())
+        g = (1 / sigma).reshape(each.g.shape)
+        bias = None if layer.bias is None else (-mean / sigma).flatten()
+        _refuse_other_forward(use, g, bias, t / sigma if bias is None else (t - mean) / sigma)
+        each.g.copy_(g)
+        if bias is not None:
+            layer.bias.copy_(bias)
         done[id(layer)] = name
         return type(layer).forward(layer, *args, **kwargs)
 
     return hook
 
 
-def _preactivation(each: Normed, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """t = v.x / |v| in float64: the layer's own forward with that weight and no bias."""
-    plain: Any = plain_class(each.layer)
+def _computed(use: _Use, g: Tensor, bias: Tensor | None) -> Tensor:
+    """g v.x / |v| + bias in float64: the layer's own forward with these."""
+    layer, v = use.each.layer, use.each.v.detach().double()
+    plain: Any = plain_class(layer)
     alone = plain.__new__(plain)
-    alone.__dict__.update(each.layer.__dict__)
-    v = each.v.detach().double()
-    weight = each.normal(torch.ones_like(each.g, dtype=torch.float64), v)
-    alone.__dict__ |= {"_parameters": {"weight": weight, "bias": None}, "_modules": {}}
-    wide = [x.double() if isinstance(x, Tensor) and x.is_floating_point() else x for x in args]
-    named = {key: x.double() if isinstance(x, Tensor) and x.is_floating_point() else x for key, x in kwargs.items()}
-    with torch.autocast(each.v.device.type, enabled=False):
-        return plain.forward(alone, *wide, **named)  # type: ignore[no-any-return]
+    alone.__dict__.update(layer.__dict__)
+    own = {name: None if x is None else x.detach().double() for name, x in layer._parameters.items()}
+    alone.__dict__["_parameters"] = own | {"weight": use.each.normal(g, v), "bias": bias}
+    args, named = tuple(map(_wide, use.args)), {key: _wide(x) for key, x in use.kwargs.items()}
+    with torch.autocast(v.device.type, enabled=False):
+        try:
+            return plain.forward(alone, *args, **named)  # type: ignore[no-any-return]
+        except (AttributeError, RuntimeError, TypeError) as error:  # the layer as it is has just run on this
+            raise ModelError(
+                f"what {use.named} computes in {plain.__name__}.forward cannot be worked out in float64: freeze its g "
+                "to leave the layer as it is"
+            ) from error
 
 
-def _refuse_constant(name: str, sigma: Tensor, size: Tensor) -> None:
+def _wide(x: Any) -> Any:
+    return x.double() if isinstance(x, Tensor) and x.is_floating_point() else x
+
+
+def _refuse_other_forward(use: _Use, g: Tensor, bias: Tensor | None, expected: Tensor) -> None:
+    """Raises: ModelError where a subclass makes of its weight and bias something else than g t + b."""
+    plain: Any = plain_class(use.each.layer)
+    if plain.forward in {kind.forward for kind in (*LINEAR, *CONVOLUTIONS)}:
+        return
+    found = _computed(use, g, bias)
+    if found.shape != expected.shape or not torch.allclose(found, expected, rtol=1e-6, atol=1e-6):
+        raise ModelError(
+            f"what {use.named} computes in {plain.__name__}.forward is not g t + b: freeze its g to leave the layer as "
+            "it is"
+        )
+
+
+def _refuse_constant(use: _Use, sigma: Tensor, size: Tensor) -> None:
     """Raises: ModelError for a channel whose values differ by rounding at most, or are not finite."""
     bad = ~(sigma > 1e-12 * size)
     if bool(bad.any()):
         which, count = int(bad.nonzero()[0]), int(bad.sum())
         what = "constant" if bool(size.isfinite().all()) else "not finite"
-        layer = f"layer {name!r}" if name else "the layer"
         raise ModelError(
-            f"channel {which} of {layer} is {what} over the batch ({count} of {len(bad)} are), so it cannot have "
+            f"channel {which} of {use.named} is {what} over the batch ({count} of {len(bad)} are), so it cannot have "
             "variance 1"
         )
 

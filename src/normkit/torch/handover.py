@@ -16,13 +16,15 @@ from normkit.errors import ArgumentError, ModelError, in_brief
 from normkit.torch.arguments import DRIVERS, is_optimizer
 
 State = Literal["carry", "reset"]
+Places = Mapping[int, int]  # id of a parameter -> its number in the model
 
 
 @dataclass(frozen=True)
 class Change:
     """`old` parameters, which the `new` ones replace; names end in `old_names` and `new_names`.
 
-    The new ones stand where the last of the old ones that the optimizer holds stood; that one's state is carried.
+    The new ones stand where the last of the old ones that the optimizer holds stood; that one's state is carried, all
+    of it: v and the weight have one shape.
     """
 
     weight: str
@@ -81,14 +83,43 @@ def refuse_strangers(optimizers: Sequence[Any], trained: Mapping[str, Sequence[T
             )
 
 
-def hand_over(optimizers: Sequence[Any], changes: Sequence[Change], state: State = "reset") -> None:
-    """Put the new parameters in the place of the old ones; the lists stay the same objects, as schedulers need it."""
+def hand_over(
+    optimizers: Sequence[Any], changes: Sequence[Change], before: Places, after: Places, state: State = "reset"
+) -> None:
+    """Put the new parameters in the place of the old ones; the lists stay the same objects, as schedulers need it.
+
+    A group that was in the model's order `before` is in its order `after`: so its state fits an optimizer that is made
+    of the model as it is then, which knows parameters by their number only.
+    """
     for optimizer in optimizers:
+        in_order = [group for group in optimizer.param_groups if _ascends(group, before)]
         for change in changes:
             _replace(optimizer, change, state)
+        for group in in_order:
+            _put_in_order(group, after)
         if isinstance(optimizer, torch.optim.LBFGS):  # its state is of all parameters in one
             optimizer._params, optimizer._numel_cache = optimizer.param_groups[0]["params"], None
             optimizer.state.clear()
+
+
+def places(module: nn.Module) -> Places:
+    """Where each parameter stands in the model's order."""
+    return {id(tensor): place for place, tensor in enumerate(module.parameters())}
+
+
+def _ascends(group: Mapping[str, Any], known: Places) -> bool:
+    found = [known[id(tensor)] for tensor in group["params"] if id(tensor) in known]
+    return found == sorted(found)
+
+
+def _put_in_order(group: dict[str, Any], known: Places) -> None:
+    """Sort the parameters that are known among the slots that they have; the names go along."""
+    slots = [slot for slot, tensor in enumerate(group["params"]) if id(tensor) in known]
+    sources = sorted(slots, key=lambda slot: known[id(group["params"][slot])])
+    for entries in (group["params"], group.get("param_names")):
+        if entries is not None:
+            for slot, entry in zip(slots, [entries[source] for source in sources], strict=True):
+                entries[slot] = entry
 
 
 def _replace(optimizer: Any, change: Change, state: State) -> None:
@@ -103,7 +134,7 @@ def _replace(optimizer: Any, change: Change, state: State) -> None:
         _in_group(group, change, main)
     states = [optimizer.state.pop(tensor, {}) for tensor in change.old]
     if state == "carry" and len(change.new) == 1 and main == len(change.old) - 1 and states[main]:
-        optimizer.state[change.new[0]] = _fitting(states[main], change.new[0])
+        optimizer.state[change.new[0]] = dict(states[main])
 
 
 def _in_group(group: dict[str, Any], change: Change, main: int) -> None:
@@ -117,15 +148,6 @@ def _in_group(group: dict[str, Any], change: Change, main: int) -> None:
             stem = names[i].removesuffix(change.old_names[number])
             names[i : i + 1] = [stem + own for own in change.new_names] if here else []
         params[i : i + 1] = change.new if here else []
-
-
-def _fitting(state: Mapping[str, Any], new: Tensor) -> dict[str, Any]:
-    """What of the state of one parameter serves another of the same shape: entries of that shape, and numbers."""
-    return {
-        key: value
-        for key, value in state.items()
-        if not isinstance(value, Tensor) or value.shape == new.shape or value.numel() == 1
-    }
 
 
 class Orphans:

@@ -16,9 +16,9 @@ from torch import nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrize import ParametrizationList
 
-from normkit.errors import ArgumentError
 from normkit.torch.normal import WeightNorm
 from normkit.torch.once import asked_once, emptied, kept_while_running
+from normkit.torch.set import tensor_for
 
 
 def norm_of(layer: nn.Module, name: str) -> WeightNorm | None:
@@ -106,14 +106,11 @@ class _Weight(property):
 def assign(layer: nn.Module, name: str, value: Any) -> None:
     """Make `value` the weight: into g and v as they stand, so that an optimizer goes on with them.
 
-    Raises: ArgumentError for another shape.
+    Raises: ArgumentError for another shape, and for what is no array.
     """
     normal, (g, v) = norm_of(layer, name), parts(layer, name)
     assert normal is not None
-    value = torch.as_tensor(value)
-    if value.shape != v.shape:
-        raise ArgumentError(f"{name} has shape {tuple(v.shape)}, and what it is set to {tuple(value.shape)}")
-    w = value.detach().to(v)
+    w = tensor_for(value, v, name).to(v)
     length = normal.length(w)
     v.copy_(w)
     g.copy_(length)
@@ -186,7 +183,9 @@ def _translated(layer: nn.Module, name: str, state: dict[str, Any], prefix: str)
             state[place] = state.pop(key)
     elif f"{prefix}{name}" in state and not any(place in state for place in places):
         w = state.pop(f"{prefix}{name}")
-        if w.shape == v.shape:
+        if not isinstance(w, torch.Tensor):  # torch says so
+            state[places[0]], state[places[1]] = g.detach(), w
+        elif w.shape == v.shape:
             state[places[0]], state[places[1]] = normal.right_inverse(w if w.dtype == v.dtype else w.to(v.dtype))
         else:
             state[places[0]], state[places[1]] = g.detach(), v.detach()
@@ -196,4 +195,9 @@ def _translated(layer: nn.Module, name: str, state: dict[str, Any], prefix: str)
             )
     if (stored := state.get(places[0])) is not None and stored.shape == () and g.numel() == 1:
         state[places[0]] = stored.reshape(g.shape)  # torch's g of a whole tensor has no axes
+    elif isinstance(stored, torch.Tensor) and stored.shape != g.shape and stored.ndim == g.ndim:
+        errors.append(
+            f"{prefix}{name} keeps other axes in the checkpoint than here: normalize with its per= (torch's default is "
+            "0), or load convert_state_dict(state, 'plain')."
+        )
     return errors

@@ -10,7 +10,7 @@ from torch import nn
 
 from normkit.errors import ArgumentError, ModelError, in_brief
 from normkit.torch.arguments import checked_module
-from normkit.torch.handover import Change, Orphans, State, hand_over, optimizers_of, refuse_strangers
+from normkit.torch.handover import Change, Orphans, State, hand_over, optimizers_of, places, refuse_strangers
 from normkit.torch.injected import own_class, plain_class
 from normkit.torch.normal import WeightNorm
 from normkit.torch.normed import Normed, normed
@@ -51,8 +51,9 @@ def remove_weight_norm(module: M, optimizer: Any = None, state: State = "carry")
     for each in found:  # everything is computed before anything changes; a parametrization that is shared, once
         if id(each.v) not in folded:
             folded[id(each.v)] = _folded(each)
+    before = places(module)
     changes = [_carried_out(each, folded[id(each.v)]) for each in found]
-    hand_over(optimizers, changes, state)
+    hand_over(optimizers, changes, before, places(module), state)
     orphans = Orphans(changes, optimizers, "remove_weight_norm")
     del found, changes, trained, each
     orphans.warn()
@@ -62,7 +63,7 @@ def remove_weight_norm(module: M, optimizer: Any = None, state: State = "carry")
 def _refuse(each: Normed) -> None:
     if each.holder is not None and len(each.holder) > 1:
         above = type(each.holder[1]).__name__
-        raise ModelError(f"{each.full} has {above} upon its weight normal: remove that first")
+        raise ModelError(f"{each.full} has {above} upon its weight norm: remove that first")
     if type(each.v) is not nn.Parameter:
         raise ModelError(f"{each.full} is of the tensor class {type(each.v).__name__}: fold it before it is sharded")
     if any(cls.__name__ == "FSDPModule" for cls in type(each.layer).__mro__):

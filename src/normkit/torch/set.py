@@ -64,7 +64,15 @@ def _made(value: Any, now: Tensor, name: str) -> Tensor:
     if callable(value) and not isinstance(value, Tensor):
         room = now.clone(memory_format=torch.preserve_format)
         result = value(room)
-        value = result if isinstance(result, Tensor) else room
+        value = room if result is None else result
+    return tensor_for(value, now, name)
+
+
+def tensor_for(value: Any, now: Tensor, name: str) -> Tensor:
+    """`value` as a tensor, in the shape of `now`.
+
+    Raises: ArgumentError for another shape, for no array, for complex numbers that would lose a part.
+    """
     try:
         made = value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
     except (TypeError, ValueError):

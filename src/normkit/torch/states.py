@@ -31,8 +31,8 @@ def convert_state_dict(state: Mapping[str, Any], form: Form, model: nn.Module | 
            weights have them and which axes they keep; else the shape of g says it, and p is 2
 
     A weight-normed model of ours reads all three forms by itself (`load_state_dict`).
-    Raises: ArgumentError for an unknown form, for a plain state without a model, and for a model in which nothing is
-    weight-normed; ModelError where the shapes do not agree.
+    Raises: ArgumentError for an unknown form, for a checkpoint that holds state dicts, for a plain state without a
+    model, and for a model in which nothing is weight-normed; ModelError where the shapes do not agree.
 
     >>> state = {"fc.weight_g": torch.full((1, 1), 5.0), "fc.weight_v": torch.tensor([[0.3, 0.4]])}
     >>> dict(convert_state_dict(state, "plain"))
@@ -42,6 +42,11 @@ def convert_state_dict(state: Mapping[str, Any], form: Form, model: nn.Module | 
         raise ArgumentError(f"form={in_brief(form)}: expected 'plain', 'weight_g' or 'parametrized'")
     if not isinstance(state, Mapping):
         raise ArgumentError(f"state is of type {type(state).__name__}: expected a state dict, as model.state_dict()")
+    for key, value in state.items():
+        if isinstance(value, Mapping) and any(isinstance(tensor, Tensor) for tensor in value.values()):
+            raise ArgumentError(
+                f"state[{key!r}] is a dict of tensors: give that, convert_state_dict(state[{key!r}], ...)"
+            )
     known = None if model is None else _known(model)
     pairs = {g: found for g, found in _pairs(state) if known is None or found[0] in known}
     if known is not None and not pairs and not any(name in state for name in known):
@@ -115,18 +120,27 @@ def _joined(
 @torch.no_grad()
 def _folded(name: str, g: Tensor, v: Tensor, like: Normed | None) -> Tensor:
     if like is not None and hasattr(like.normal, "kept"):
-        if like.v.shape != v.shape or g.numel() != like.g.numel():
-            raise ModelError(
-                f"{name} has g and v of shapes {tuple(g.shape)} and {tuple(v.shape)}, in the model "
-                f"{tuple(like.g.shape)} and {tuple(like.v.shape)}"
-            )
-        return like.normal(g.reshape(like.g.shape), v).detach()  # type: ignore[no-any-return]
+        return like.normal(_fitted(name, g, v, like), v).detach()  # type: ignore[no-any-return]
     g = g.reshape([1] * v.ndim) if g.shape == () else g
     if g.shape[0] in (1, v.shape[0]):
         kept = tuple(axis for axis in range(v.ndim) if g.shape[axis] != 1)
         return weight(g, v, kept)
     blocks = v.reshape(g.shape[0], -1, *v.shape[1:])  # a grouped transposed convolution: [groups, in/groups, ...]
     return weight(g.unsqueeze(1), blocks, (0, 2)).reshape(v.shape)
+
+
+def _fitted(name: str, g: Tensor, v: Tensor, like: Normed) -> Tensor:
+    """g as the model has it; only that of a whole tensor is written in two ways, with and without axes.
+
+    Raises: ModelError where the shapes are others.
+    """
+    if v.shape == like.v.shape and (g.shape == like.g.shape or g.numel() == like.g.numel() == 1):
+        return g.reshape(like.g.shape)
+    advice = "; convert it to 'plain' without a model first" if v.shape == like.v.shape else ""
+    raise ModelError(
+        f"{name} has g and v of shapes {tuple(g.shape)} and {tuple(v.shape)}, in the model "
+        f"{tuple(like.g.shape)} and {tuple(like.v.shape)}{advice}"
+    )
 
 
 def _split(
@@ -139,9 +153,8 @@ def _split(
     result: OrderedDict[str, Any] = OrderedDict()
     for key, value in state.items():
         if key in renamed:
-            like = known.get(pairs[key][0]) if key in pairs else None
-            fits = like is not None and like.g.numel() == value.numel()
-            result[renamed[key]] = value.reshape(like.g.shape) if like is not None and fits else value
+            name, v = pairs.get(key, ("", ""))
+            result[renamed[key]] = _fitted(name, value, state[v], known[name]) if name in known else value
         elif key in known:
             result.update(zip(_keys(key, form), _parts(key, value, known[key]), strict=True))
         else:

@@ -12,9 +12,9 @@ from normkit.errors import ArgumentError, ModelError
 from normkit.groups import Per, kept_axes
 from normkit.normalize.weight import checked as checked_p
 from normkit.select import select as select_params
-from normkit.torch.arguments import checked_module
+from normkit.torch.arguments import checked_module, is_optimizer
 from normkit.torch.fused import FLOATS
-from normkit.torch.handover import Change, Orphans, hand_over, optimizers_of, refuse_strangers
+from normkit.torch.handover import Change, Orphans, hand_over, optimizers_of, places, refuse_strangers
 from normkit.torch.injected import inject, norm_of, parts
 from normkit.torch.normal import WeightNorm
 from normkit.torch.normed import normed
@@ -70,12 +70,17 @@ def weight_norm(module: M, select: Any = None, per: Per = "out", optimizer: Any 
     [('parametrizations.weight.original0', (2, 1)), ('parametrizations.weight.original1', (2, 3))]
     """
     checked_module(module, "weight_norm")
+    if is_optimizer(select):
+        raise ArgumentError(
+            f"select={type(select).__name__}: give the optimizer by name, as weight_norm(model, optimizer=...)"
+        )
     plans = planned(module, select, per, checked_p(p))
     optimizers = optimizers_of(optimizer)
     trained = {plan.param.name: [plan.weight] for plan in plans if plan.weight.requires_grad}
     refuse_strangers(optimizers, trained, "weight_norm")
+    before = places(module)
     changes = [_carried_out(plan) for plan in plans]
-    hand_over(optimizers, changes)
+    hand_over(optimizers, changes, before, places(module))
     orphans = Orphans(changes, optimizers, "weight_norm")
     del plans, changes, trained
     orphans.warn()
