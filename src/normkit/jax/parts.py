@@ -16,6 +16,7 @@ import numpy as np
 from normkit.errors import ArgumentError, StateError, in_brief
 from normkit.jax.layers import classes_of
 from normkit.normalize import norm_except_dim, normalized
+from normkit.ops.jax_host import outright
 
 VARIABLE, METADATA = "flax.nnx.variablelib.Variable", "flax.core.meta.AxisMetadata"
 
@@ -89,9 +90,9 @@ def joined(node: Normalized) -> Any:
 def _weight(v: Any, g: Any, kept: tuple[int, ...], p: float) -> Any:
     if isinstance(v, jax.ShapeDtypeStruct):
         return v
-    if _on_host(v) and _on_host(g):
-        return _beside(normalized(np.asarray(v), np.asarray(g), kept, p=p), v, g)
-    return normalized(jax.numpy.asarray(v), g, kept, p=p)
+    if not isinstance(v, jax.Array) and isinstance(g, jax.Array):
+        v = jax.numpy.asarray(v)
+    return outright(lambda v, g: normalized(v, g, kept, p=p), v, g)
 
 
 def _lengths(v: Any, kept: tuple[int, ...], p: float) -> Any:
@@ -103,27 +104,8 @@ def _lengths(v: Any, kept: tuple[int, ...], p: float) -> Any:
     if isinstance(v, jax.ShapeDtypeStruct):
         shape = tuple(size if axis in kept else 1 for axis, size in enumerate(v.shape))
         return jax.ShapeDtypeStruct(shape, v.dtype, sharding=sharding)
-    lengths = _beside(norm_except_dim(np.asarray(v), kept, p=p), v) if _on_host(v) else norm_except_dim(v, kept, p=p)
+    lengths = outright(lambda v: norm_except_dim(v, kept, p=p), v)
     return jax.device_put(lengths, sharding) if isinstance(sharding, jax.sharding.NamedSharding) else lengths
-
-
-def _on_host(x: Any) -> bool:
-    """Are its numbers in this process's memory? Then NumPy takes them, where jax outside jit would compile a dozen
-    small operations for each shape.
-    """
-    if not isinstance(x, jax.Array):
-        return True
-    if isinstance(x, jax.core.Tracer) or x.is_deleted() or not x.is_fully_addressable:
-        return False
-    return all(device.platform == "cpu" for device in x.devices())
-
-
-def _beside(result: Any, v: Any, g: Any = None) -> Any:
-    """A NumPy array as one of jax's where v or g is one, and where v is: bound to a device only if v is."""
-    if not isinstance(v, jax.Array):
-        return result if not isinstance(g, jax.Array) else jax.numpy.asarray(result)
-    same = result.shape == v.shape or not isinstance(v.sharding, jax.sharding.NamedSharding)
-    return jax.device_put(result, v.sharding) if v.committed and same else jax.numpy.asarray(result)
 
 
 # --- flax's checkpoints -----------------------------------------------------------------------------------------------

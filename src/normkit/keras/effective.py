@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import keras
@@ -47,11 +48,11 @@ class Effective(keras.Variable):  # type: ignore[misc]  # Keras has no types
         """The weight from g and v as they are, in their dtype."""
         if is_symbolic():
             return self.v.value
-        return normalized(self.v.value, self.g.value, self.kept, p=self.p)
+        return _outright(lambda v, g: normalized(v, g, self.kept, p=self.p), self.v.value, self.g.value)
 
     def length(self, value: Any) -> Any:
         """What g is for a weight."""
-        return norm_except_dim(value, self.kept, p=self.p)
+        return _outright(lambda v: norm_except_dim(v, self.kept, p=self.p), value)
 
     def assign(self, value: Any) -> Any:
         """Let the weight be `value`: v is it, g its length."""
@@ -70,6 +71,13 @@ class Effective(keras.Variable):  # type: ignore[misc]  # Keras has no types
     @trainable.setter
     def trainable(self, value: bool) -> None:
         self.g.trainable = self.v.trainable = bool(value)
+
+
+def _outright(formula: Callable[..., Any], *arrays: Any) -> Any:
+    """The formula of the backend's arrays; outside of a trace on JAX without compiling an operation for each shape."""
+    if keras.backend.backend() != "jax":
+        return formula(*arrays)
+    return import_module("normkit.ops.jax_host").outright(formula, *arrays)
 
 
 class Unseen(keras.layers.Wrapper):  # type: ignore[misc]
