@@ -81,7 +81,7 @@ def test_signals_reach_the_child(name, tmp_path):
         signal.signal(number, signal.SIG_DFL)
 
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen(command, cwd=tmp_path, preexec_fn=heard, **pipes)  # noqa: PLW1509: it takes no lock
+    process = subprocess.Popen(command, cwd=tmp_path, preexec_fn=heard, **pipes)  # noqa: PLW1509 (it takes no lock)
     with process, killed_at_last(process):
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
