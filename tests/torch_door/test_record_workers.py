@@ -78,7 +78,7 @@ def test_workers_that_outlive_the_recording(tmp_path, expected):
     assert_same(rec.path, expected)
 
 
-# torch raises the error in a signal handler, and so wherever the program is: in a callback of the garbage collector, too
+# torch raises the error in a signal handler, and so wherever the program is: in a callback of the garbage collector
 @pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
 def test_worker_that_crashes(tmp_path, expected):
     with pytest.raises(RuntimeError, match=r"worker .* exited unexpectedly"):
