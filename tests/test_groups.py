@@ -53,7 +53,7 @@ WRONG = {
     "a layer that does not say": (
         "in",
         SCALE,
-        "per is 'in', but BatchNorm2d does not say which axes of bn.weight these are",
+        "per is 'in', but BatchNorm2d does not say which axes of bn.weight of shape .*: give the numbers of the",
     ),
 }
 

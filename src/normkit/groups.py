@@ -62,5 +62,8 @@ def _named(per: str, shape: Sequence[int], param: Param | None) -> tuple[int, ..
     axes = param.out_axes if per == "out" else param.in_axes
     if axes is None:
         layer = param.layer or "its layer"
-        raise ArgumentError(f"per is {per!r}, but {layer} does not say which axes of {param.name} these are")
+        raise ArgumentError(
+            f"per is {per!r}, but {layer} does not say which axes of {param.name} of shape {tuple(shape)} these are: "
+            "give the numbers of the axes kept"
+        )
     return axes

@@ -78,7 +78,7 @@ REFUSED = {
     "no such axis": (lambda: nk.weight_norm(plain(), per=2), r"per is 2, and an array of shape \(4, 3\) has no axis 2"),
     "unknown axes": (
         lambda: nk.weight_norm({"kernel": np.ones((2, 3, 4))}),
-        r"per is 'out', but its layer does not say which axes of kernel of shape \(2, 3, 4\) these are; give the numb",
+        r"per is 'out', but its layer does not say which axes of kernel of shape \(2, 3, 4\) these are: give the numb",
     ),
     "p": (lambda: nk.weight_norm(plain(), p=0.5), r"p=0\.5: expected a number of at least 1, or math\.inf"),
     "a TrainState": (lambda: nk.weight_norm(state()), r"weight_norm\(TrainState\): its optimizer state belongs to the"),

@@ -7,7 +7,7 @@ import pytest
 import normkit.keras as nk
 from keras_normal import array, flat, inputs, small
 from keras_tiny import only_on
-from normkit.errors import ArgumentError
+from normkit import ModelError
 from normkit.keras.effective import all_effective
 
 layers = keras.layers
@@ -57,7 +57,7 @@ def test_a_constant_output_leaves_the_model_as_it_was():
     model = nk.weight_norm(small())
     before = model.get_weights()
     x = flat()[0]
-    with pytest.raises(ArgumentError, match=r"dense has 3 of 3 outputs that are the same for all 16 samples") as caught:
+    with pytest.raises(ModelError, match=r"dense has 3 of 3 outputs that are the same for all 16 samples") as caught:
         nk.data_init(model, x * 0)
     assert "\n" not in str(caught.value)
     assert all((one == two).all() for one, two in zip(before, model.get_weights(), strict=True))

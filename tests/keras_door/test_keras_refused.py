@@ -70,7 +70,7 @@ REFUSED = [
     (
         lambda: nk.WeightNorm(Own(), "matrix"),
         ArgumentError,
-        "Own does not say which axes of matrix, of shape .* give the",
+        "Own does not say which axes of matrix of shape .* give the",
     ),
     (
         lambda: nk.WeightNorm(Own(), "listed", per=-1),

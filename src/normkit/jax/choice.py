@@ -36,7 +36,7 @@ def chosen(located: Sequence[Located], rule: Any, per: Per) -> Choice:
             and item.array.is_deleted()
         ):
             refuse_absent(item.array, item.param.name)
-    return [(item, _kept(per, item.param)) for item in found]
+    return [(item, tuple(sorted(kept_axes(per, item.param.shape, item.param)))) for item in found]
 
 
 def _refuse(param: Param) -> None:
@@ -55,14 +55,3 @@ def _refuse(param: Param) -> None:
         raise ArgumentError(f"{param.name} {why}; expected a weight that is trained: leave it out with select=")
     if param.dtype.startswith("complex"):
         raise ArgumentError(f"{param.name} is of {param.dtype}; weight normalization here is of real numbers")
-
-
-def _kept(per: Per, param: Param) -> tuple[int, ...]:
-    axes = {"out": param.out_axes, "in": param.in_axes}.get(per, ()) if isinstance(per, str) else ()
-    if axes is None:
-        layer = param.layer or "its layer"
-        raise ArgumentError(
-            f"per is {per!r}, but {layer} does not say which axes of {param.name} of shape {param.shape} these are; "
-            "give the numbers of the axes kept, or leave it out with select="
-        )
-    return tuple(sorted(kept_axes(per, param.shape, param)))

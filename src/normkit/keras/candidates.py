@@ -42,21 +42,12 @@ def to_normalize(
     for item in taken:
         _refuse_unusable(item)
         _refuse_shared(item, model)
-    return [Chosen(item, _kept(item, per)) for item in taken]
+    return [Chosen(item, tuple(sorted(kept_axes(per, item.param.shape, item.param)))) for item in taken]
 
 
 def is_named(rule: Any) -> bool:
     """Does a rule name what it takes, by more than roles?"""
     return bool(parse(rule).terms)
-
-
-def _kept(item: Located, per: Per) -> tuple[int, ...]:
-    if per in ("out", "in") and getattr(item.param, f"{per}_axes") is None:
-        raise ArgumentError(
-            f"per={per!r}: {item.param.layer} does not say which axes of {item.param.name}, of shape "
-            f"{item.param.shape}, these are; give the numbers of the axes that g keeps, as in per=-1, or per='tensor'"
-        )
-    return tuple(sorted(kept_axes(per, item.param.shape, item.param)))
 
 
 def _refuse_unusable(item: Located) -> None:

@@ -9,11 +9,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from normkit.errors import ArgumentError
+from normkit.errors import ArgumentError, ModelError
 from normkit.keras.effective import effective_in
 from normkit.keras.inside import children_of
 from normkit.keras.walk import walk
 from normkit.keras.wrapper import WeightNorm
+from normkit.normalize import started
 
 LAST = {  # the weight that makes the outputs
     keras.layers.Dense: "kernel",
@@ -41,8 +42,9 @@ def data_init(model: Any, batch: Any) -> list[str]:
     the pointwise kernel); others run as they are. The outputs before the activation then have mean 0 and variance 1 on
     this batch, within about 1e-6 in float32.
 
-    Raises: ArgumentError for a model without such a layer, one normalized otherwise than per="out" with p=2, a batch in
-    which an output is constant, or a bias that several outputs share. The model is then as it was.
+    Raises: ArgumentError for a model without such a layer, one normalized otherwise than per="out" with p=2, or a bias
+    that several outputs share; ModelError for outputs that are constant or not finite on the batch. The model is then
+    as it was.
     Source: Salimans & Kingma 2016, arXiv:1602.07868, section 3.
     """
     starts = [_Start(name, wrapper) for name, wrapper in _wrappers(model)]
@@ -56,7 +58,7 @@ def data_init(model: Any, batch: Any) -> list[str]:
             start.wrapper._instead = start.called
         model(batch, training=False)
         if failures := [start.failure for start in starts if start.failure]:
-            raise ArgumentError(failures[0])
+            raise ModelError(failures[0])
     except BaseException:
         for start in starts:
             start.undo()
@@ -105,20 +107,20 @@ class _Start:
 
     def _set(self, outputs: Any) -> None:
         """From the outputs [samples][channels, as the axes that g keeps]."""
-        constant = int((outputs == outputs[:1]).all(0).sum())
-        if constant or not np.isfinite(outputs).all():
+        factor, shift, same = started(outputs, -1)
+        constant = int(same.sum())
+        if constant:
             # not raised here: Keras adds its own sentences to what a call raises
             self.failure = (
                 f"{self.name} has {constant} of {self.size} outputs that are the same for all {len(outputs)} samples "
                 "and positions of this batch; give a larger or more varied one"
-                if constant
+                if np.isfinite(outputs).all()
                 else f"{self.name} has outputs that are not finite on this batch"
             )
             return
-        mean, std = outputs.mean(0), outputs.std(0)
-        self.weight.g.assign((1 / std).reshape(self.weight.g.shape))
+        self.weight.g.assign(factor.reshape(self.weight.g.shape))
         if self.bias is not None:
-            self.bias.assign(_as_bias(self.layer, -mean / std).reshape(self.bias.shape))
+            self.bias.assign(_as_bias(self.layer, shift).reshape(self.bias.shape))
 
     def _changed(self) -> list[Any]:
         return [self.weight.g] if self.bias is None else [self.weight.g, self.bias]

@@ -13,11 +13,8 @@ from typing import Any
 
 import keras
 
-from normkit.select.kinds import Axes, Kind, Named, Row, by_shape, is_vector, role_by_name
+from normkit.select.kinds import EVERY, Axes, Kind, Named, Row, by_shape, is_vector, placed, role_by_name
 from normkit.types import Role
-
-EVERY: tuple[int, ...] = ()  # stands in the table for "all axes of the weight"
-
 
 BIAS: Row = ("bias", "bias", EVERY, None)
 LORA: tuple[Row, ...] = (("lora_*", "kernel", (-1,), (-2,)), ("*_scale", "buffer", None, None))
@@ -117,16 +114,7 @@ def _kind(row: Row, rule: str, shape: tuple[int, ...], groups: object) -> Kind:
     _, role, out_axes, in_axes = row
     if isinstance(groups, int) and groups > 1 and len(shape) > 2:
         in_axes = None
-    return Kind(role, rule, _placed(out_axes, len(shape)), _placed(in_axes, len(shape)))
-
-
-def _placed(axes: Axes, rank: int) -> Axes:
-    """Axes counted from 0; none where the weight has too few of them."""
-    if axes == EVERY:
-        return tuple(range(rank))
-    if axes is None or any(not -rank <= axis < rank for axis in axes):
-        return None
-    return tuple(axis % rank for axis in axes)
+    return Kind(role, rule, placed(out_axes, len(shape)), placed(in_axes, len(shape)))
 
 
 def _axes_of_einsum(layer: Any) -> tuple[Axes, Axes]:

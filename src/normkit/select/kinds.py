@@ -13,6 +13,7 @@ from normkit.types import Role
 
 Axes = tuple[int, ...] | None
 Row = tuple[str, Role, Axes, Axes]  # pattern of the parameter's own name, role, axes of outputs, axes of inputs
+EVERY: tuple[int, ...] = ()  # stands in a table whose axes count from the end for "all axes of the weight"
 Named = tuple[str, Role, bool]  # pattern of a name, role, and whether it counts for vectors only
 
 
@@ -46,3 +47,12 @@ def by_shape(leaf: str, shape: tuple[int, ...]) -> Kind:
 def is_vector(shape: tuple[int, ...]) -> bool:
     """Has it more than one entry along one axis at most?"""
     return sum(size != 1 for size in shape) <= 1
+
+
+def placed(axes: Axes, rank: int) -> Axes:
+    """Axes of a table counted from 0; none where the weight has too few of them."""
+    if axes == EVERY:
+        return tuple(range(rank))
+    if axes is None or any(not -rank <= axis < rank for axis in axes):
+        return None
+    return tuple(axis % rank for axis in axes)

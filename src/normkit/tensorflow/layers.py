@@ -9,9 +9,8 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import Any
 
-from normkit.select.kinds import Axes, Kind, Named, Row, by_shape, role_by_name
+from normkit.select.kinds import EVERY, Kind, Named, Row, by_shape, placed, role_by_name
 
-EVERY: tuple[int, ...] = ()  # stands in the table for "all axes of the weight"
 LIBRARIES = ("tf_keras", "keras", "sonnet")
 
 
@@ -90,17 +89,8 @@ def _by_class(owner: Any, name: str, shape: tuple[int, ...]) -> Kind | None:
             rule = f"layer {label}" if label == cls.__name__ else f"layer {label}, a {cls.__name__}"
             groups = getattr(owner, "groups", 1)
             known_in = None if isinstance(groups, int) and groups > 1 and len(shape) > 2 else row[3]
-            return Kind(row[1], rule, _placed(row[2], len(shape)), _placed(known_in, len(shape)))
+            return Kind(row[1], rule, placed(row[2], len(shape)), placed(known_in, len(shape)))
     return None
-
-
-def _placed(axes: Axes, rank: int) -> Axes:
-    """Axes counted from 0; none where the variable has too few of them."""
-    if axes == EVERY:
-        return tuple(range(rank))
-    if axes is None or any(not -rank <= axis < rank for axis in axes):
-        return None
-    return tuple(axis % rank for axis in axes)
 
 
 def _by_name(name: str, shape: tuple[int, ...]) -> Kind | None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from normkit.errors import ArgumentError, ModelError
+from normkit.normalize import started
 from normkit.torch.arguments import checked_module
 from normkit.torch.injected import plain_class
 from normkit.torch.normal import WeightNorm
@@ -122,13 +123,11 @@ def _setter(each: Normed, name: str, done: dict[int, str]) -> Any:
         use = _Use(each, name, args, kwargs)
         channel = -1 if isinstance(layer, LINEAR) else output.ndim - layer.weight.ndim + 1
         t = _computed(use, torch.ones_like(each.g, dtype=torch.float64), None)
-        axes = [axis for axis in range(t.ndim) if axis != channel % t.ndim]
-        mean = t.mean(axes, keepdim=True)
-        sigma = ((t - mean) ** 2).mean(axes, keepdim=True).sqrt()
-        _refuse_constant(use, sigma.flatten(), t.abs().amax(axes).flatten())
-        g = (1 / sigma).reshape(each.g.shape)
-        bias = None if layer.bias is None else (-mean / sigma).flatten()
-        _refuse_other_forward(use, g, bias, t / sigma if bias is None else (t - mean) / sigma)
+        factor, shift, constant = started(t, channel)
+        _refuse_constant(use, constant.flatten(), "constant" if bool(t.isfinite().all()) else "not finite")
+        g = factor.reshape(each.g.shape)
+        bias = None if layer.bias is None else shift.flatten()
+        _refuse_other_forward(use, g, bias, factor * t if bias is None else factor * t + shift)
         each.g.copy_(g)
         if bias is not None:
             layer.bias.copy_(bias)
@@ -174,12 +173,10 @@ def _refuse_other_forward(use: _Use, g: Tensor, bias: Tensor | None, expected: T
         )
 
 
-def _refuse_constant(use: _Use, sigma: Tensor, size: Tensor) -> None:
+def _refuse_constant(use: _Use, bad: Tensor, what: str) -> None:
     """Raises: ModelError for a channel whose values differ by rounding at most, or are not finite."""
-    bad = ~(sigma > 1e-12 * size)
     if bool(bad.any()):
         which, count = int(bad.nonzero()[0]), int(bad.sum())
-        what = "constant" if bool(size.isfinite().all()) else "not finite"
         raise ModelError(
             f"channel {which} of {use.named} is {what} over the batch ({count} of {len(bad)} are), so it cannot have "
             "variance 1"

@@ -124,13 +124,13 @@ def _put_in_order(group: dict[str, Any], known: Places) -> None:
 
 def _replace(optimizer: Any, change: Change, state: State) -> None:
     old = {id(tensor): number for number, tensor in enumerate(change.old)}
-    places = [
+    found = [
         (group, old[id(tensor)]) for group in optimizer.param_groups for tensor in group["params"] if id(tensor) in old
     ]
-    if not places:
+    if not found:
         return
-    main = max(number for _, number in places)
-    for group in {id(group): group for group, _ in places}.values():
+    main = max(number for _, number in found)
+    for group in {id(group): group for group, _ in found}.values():
         _in_group(group, change, main)
     states = [optimizer.state.pop(tensor, {}) for tensor in change.old]
     if state == "carry" and len(change.new) == 1 and main == len(change.old) - 1 and states[main]:

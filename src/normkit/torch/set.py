@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from normkit.errors import ArgumentError, ModelError, in_brief
+from normkit.errors import ArgumentError, ModelError, StateError, in_brief
 from normkit.torch.arguments import checked_module
 from normkit.torch.effective import computed_weights
 from normkit.torch.normed import normed
@@ -27,7 +27,7 @@ def set_weight(module: M, value: Any | Callable[[Tensor], Any], name: str = "wei
     go into the parameters as they stand (g and v of a weight-normed layer), so an optimizer goes on with them.
 
     Raises: ArgumentError for a name that the layer does not have, a value of another shape or kind; ModelError for a
-    weight that is computed in another way; StateError is torch's own for a lazy layer.
+    weight that is computed in another way; StateError for a lazy layer that has seen no batch.
 
     >>> layer = set_weight(nn.Linear(2, 1), [[3.0, 4.0]])
     >>> layer.weight.tolist()
@@ -48,7 +48,7 @@ def _plain(module: nn.Module, name: str) -> Tensor:
     """The parameter itself."""
     found = module._parameters.get(name)
     if isinstance(found, LAZY):
-        raise ModelError(f"{name} of {type(module).__name__} has no shape yet: run one batch through it first")
+        raise StateError(f"{name} of {type(module).__name__} has no shape yet: run one batch through it first")
     if found is not None:
         return found
     if any(weight.name == name for weight in computed_weights(module)):

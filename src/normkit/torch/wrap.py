@@ -177,8 +177,7 @@ def _norm(param: Param, layer: nn.Module, per: Per, p: float) -> WeightNorm:
     try:
         kept = kept_axes(per, param.shape, param)
     except ArgumentError as error:
-        advice = "; give the number(s) of the axes kept" if per in ("out", "in") else ""
-        raise ArgumentError(f"{param.name}: {error}{advice}") from None
+        raise ArgumentError(f"{param.name}: {error}") from None
     return WeightNorm(tuple(sorted(kept)), p, per=per, order=order)
 
 
