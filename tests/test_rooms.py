@@ -16,11 +16,11 @@ import pytest
 from sources import PACKAGE, Source, source, sources
 
 OPEN = {"errors", "types"}  # every room may import these
-MEANING = {"ops", "sums", "norms", "groups", "select"}
+MEANING = {"ops", "sums", "norms", "groups", "lengths", "spectrum", "select"}
 VERBS = {"normalize", "penalize", "decay", "constrain"}
 DOORS = {"torch", "keras", "jax", "tensorflow"}
-BELOW_RECORDING = MEANING | VERBS | {"spectrum", "store", "sinks", "readers", "diagnose"}
-DOOR = MEANING | VERBS | {"spectrum", "recording"}
+BELOW_RECORDING = MEANING | VERBS | {"store", "sinks", "readers", "diagnose"}
+DOOR = MEANING | VERBS | {"recording"}
 
 LAW: dict[str, set[str]] = {
     "errors": set(),
@@ -28,7 +28,8 @@ LAW: dict[str, set[str]] = {
     "ops": set(),
     "sums": {"ops"},
     "groups": {"ops", "sums"},
-    "spectrum": {"ops", "sums", "groups"},
+    "lengths": {"ops", "groups"},
+    "spectrum": {"ops", "sums", "groups", "lengths"},
     "norms": {"ops", "sums", "groups", "spectrum"},
     "select": set(),
     "normalize": MEANING,

@@ -405,21 +405,21 @@ MISTAKES: list[Row] = [
     # --- normalization ------------------------------------------------------------------------------------------------
     (
         "the length taken over the axes that are kept",
-        "src/normkit/normalize/weight.py",
+        "src/normkit/lengths.py",
         "if axis not in kept)",
         "if axis in kept)",
         NORMALIZED,
     ),
     (
         "the square root of a length dropped",
-        "src/normkit/normalize/weight.py",
+        "src/normkit/lengths.py",
         "return xp.sqrt(raw) if p == 2 else",
         "return raw if p == 2 else",
         NORMALIZED,
     ),
     (
         "a zero group divided by its length",
-        "src/normkit/normalize/weight.py",
+        "src/normkit/lengths.py",
         "    raw = xp.where(zero, xp.ones(raw), raw)\n",
         "",
         NORMALIZED,

@@ -13,7 +13,7 @@ from normkit.jax.choice import chosen
 from normkit.jax.layers import classes_of
 from normkit.jax.parts import content, is_boxed, is_normalized, joined, parted, tell_flax
 from normkit.jax.walk import walk
-from normkit.normalize.weight import checked
+from normkit.lengths import checked
 
 MODULE, STATE = "flax.nnx.module.Module", "flax.nnx.statelib.State"
 MADE = "what nk.weight_norm or nk.WeightNorm made"

@@ -14,7 +14,7 @@ from normkit.groups import Per
 from normkit.jax.choice import chosen
 from normkit.jax.parts import Normalized, joined, parted
 from normkit.jax.walk import walk
-from normkit.normalize.weight import checked
+from normkit.lengths import checked
 
 UNITS = (nnx.Pytree, nnx.Variable, Normalized)
 

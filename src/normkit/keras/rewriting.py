@@ -15,7 +15,7 @@ from normkit.keras.copying import copy_state
 from normkit.keras.inside import is_graph, layers_in
 from normkit.keras.walk import check_model, walk
 from normkit.keras.wrapper import WeightNorm
-from normkit.normalize.weight import checked
+from normkit.lengths import checked
 
 MARK = "normkit>WeightNorm"  # as a configuration calls the class
 

@@ -16,7 +16,7 @@ from normkit.keras.candidates import Chosen, is_named, texts_of, to_normalize
 from normkit.keras.copying import copy_state
 from normkit.keras.effective import Unseen, effective_in, held, part
 from normkit.keras.inside import layers_in, list_anew
-from normkit.normalize.weight import checked
+from normkit.lengths import checked
 
 
 @keras.saving.register_keras_serializable(package="normkit")

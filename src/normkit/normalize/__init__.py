@@ -4,10 +4,12 @@
 `standardize.py` weight standardization.
 """
 
+from normkit.lengths import norm_except_dim
 from normkit.normalize.first_batch import started
-from normkit.normalize.spectral import spectral_normalized, spectral_start
+from normkit.normalize.spectral import spectral_normalized
 from normkit.normalize.standardize import standardized
-from normkit.normalize.weight import gradients, norm_except_dim, normalized
+from normkit.normalize.weight import gradients, normalized
+from normkit.spectrum import spectral_start
 
 __all__ = [
     "gradients",

@@ -6,7 +6,7 @@ from math import prod
 from typing import Any
 
 from normkit.groups import Per
-from normkit.normalize.weight import math_for, other_axes
+from normkit.lengths import math_for, other_axes
 
 LEAST = 1e-12  # of the largest |t| of a channel: a sigma up to this is what rounding leaves of a constant
 

@@ -8,14 +8,10 @@ step, so that one iteration a step suffices for a weight that changes slowly.
 
 from __future__ import annotations
 
-from math import prod
-from operator import index
-from types import ModuleType
 from typing import Any
 
-from normkit.errors import ArgumentError, in_brief
-from normkit.groups import Per, kept_axes
-from normkit.normalize.weight import math_for, norm_except_dim, normalized, other_axes, refuse_shape, shape_of
+from normkit.groups import Per
+from normkit.spectrum import stretched
 
 
 def spectral_normalized(w: Any, u: Any, per: Per = 0, *, iterations: int = 1) -> tuple[Any, Any, Any]:
@@ -52,84 +48,6 @@ def spectral_normalized(w: Any, u: Any, per: Per = 0, *, iterations: int = 1) ->
     (4.0, array([[0.75, 0.  ],
            [0.  , 1.  ]]))
     """
-    xp, count = math_for(w), _checked(iterations)
-    others = other_axes(per, w.shape)
-    refuse_shape(shape_of(u, "u"), w.shape, others, name="u", beside="w")
-    wide = xp.widened(w)
-    tops = xp.constant(xp.largest(wide, others))
-    scale = xp.power_of_two(xp.largest(tops, tuple(range(len(w.shape)))))
-    scaled = wide / scale
-    matrix = _matrix(xp, scaled, others)
-    column = (int(matrix.shape[0]), 1)
-    tops, given = xp.reshaped(tops / scale, column), xp.reshaped(xp.constant(xp.as_type_of(u, wide)), column)
-    turned, used = _directions(xp, xp.constant(matrix), given, tops, count)
-    back = xp.matrix_product(xp.transposed(matrix, (1, 0)), used)
-    sigma = xp.reshaped(xp.total(back * _unit(xp, xp.constant(back)), (0, 1)), ())
-    divisor = xp.where(sigma == 0, xp.ones(sigma), sigma)
-    shape = tuple(int(size) for size in u.shape)
-    return xp.as_type_of(scaled / divisor, w), sigma * xp.reshaped(scale, ()), xp.reshaped(turned, shape)
-
-
-def spectral_start(w: Any, per: Per = 0) -> Any:
-    """A `u` to begin with: the same for each weight of this shape, without any randomness.
-
-        u_i = (37 i mod 101) / 101          i = 1, 2, ..., in float32 for half precision
-
-    Shapes: w [any] -> [size of each axis in `per`, 1 for the others].
-    Raises: ArgumentError for an axis that w does not have.
-
-    >>> import numpy as np
-    >>> spectral_start(np.zeros((3, 2))).round(3)
-    array([[0.366],
-           [0.733],
-           [0.099]])
-    """
-    xp, kept = math_for(w), kept_axes(per, w.shape)
-    like = xp.constant(xp.ones(xp.largest(xp.widened(w), other_axes(per, w.shape))))
-    column = xp.reshaped(like, (prod([int(w.shape[axis]) for axis in kept]), 1))
-    return xp.reshaped((37 * (xp.places(column) + 1)) % 101 / 101, tuple(int(size) for size in like.shape))
-
-
-def _matrix(xp: ModuleType, w: Any, others: tuple[int, ...]) -> Any:
-    """A row for each index of the kept axes, in the order in which u has them."""
-    kept = tuple(axis for axis in range(len(w.shape)) if axis not in others)
-    rows, columns = [prod([int(w.shape[axis]) for axis in axes]) for axes in (kept, others)]
-    return xp.reshaped(xp.transposed(w, (*kept, *others)), (rows, columns))
-
-
-def _directions(xp: ModuleType, matrix: Any, u: Any, tops: Any, count: int) -> tuple[Any, Any]:
-    """u after the iterations, and the one to measure with; `tops` holds the largest entry of each row."""
-    back = xp.transposed(matrix, (1, 0))
-    top = xp.largest(tops, (0, 1))
-    spare, idle = _row_of_largest(xp, tops, top), ~(top > 0)  # no matrix to speak of: u stays
-    u = _unit(xp, u)
-    u = xp.where((_reach(xp, back, u) > 0) | idle, u, spare)
-    for _ in range(count):
-        u = xp.where(idle, u, _unit(xp, xp.matrix_product(matrix, _unit(xp, xp.matrix_product(back, u)))))
-    return u, xp.where((_reach(xp, back, u) >= top) | idle, u, spare)
-
-
-def _row_of_largest(xp: ModuleType, tops: Any, top: Any) -> Any:
-    """1 at the row with the largest entry (the last of several), 0 elsewhere."""
-    ones = xp.ones(tops)
-    place = xp.where(tops == top, xp.places(tops) + 1, ones * 0)
-    return xp.where(place == xp.largest(place, (0, 1)), ones, ones * 0)
-
-
-def _reach(xp: ModuleType, back: Any, u: Any) -> Any:
-    return norm_except_dim(xp.matrix_product(back, u), "tensor")
-
-
-def _unit(xp: ModuleType, x: Any) -> Any:
-    """x with length 1, 0 for 0."""
-    return normalized(x, xp.ones(xp.largest(x, (0, 1))), "tensor")
-
-
-def _checked(iterations: object) -> int:
-    try:
-        count = -1 if isinstance(iterations, bool) else index(iterations)  # type: ignore[arg-type]
-    except TypeError:
-        count = -1
-    if count < 0:
-        raise ArgumentError(f"iterations={in_brief(iterations)}: expected a whole number of at least 0")
-    return count
+    found = stretched(w, u, per, iterations=iterations)
+    divisor = found.xp.where(found.share == 0, found.xp.ones(found.share), found.share)
+    return found.xp.as_type_of(found.scaled / divisor, w), found.sigma, found.u

@@ -17,7 +17,7 @@ from typing import Any
 
 from normkit.errors import ArgumentError, in_brief
 from normkit.groups import Per
-from normkit.normalize.weight import math_for, other_axes, refuse_shape
+from normkit.lengths import math_for, other_axes, refuse_shape
 
 
 def standardized(w: Any, per: Per = 0, *, gain: Any = None, eps: float = 0.0) -> Any:

@@ -17,6 +17,7 @@ each can be differentiated twice, traced and compiled as its library does it:
     constant(x)             x, taken as a constant by derivatives
     power_of_two(x)         the largest power of two that is not above x; 1 where x is 0 or not finite
     widened(x)              float16 and bfloat16 as float32, float32 and float64 as they are
+    widest(x)               float64 where the library and the device have it, else float32
     as_type_of(x, like)     x in the dtype of `like`
     reshaped(x, shape)      the same entries in their order
     transposed(x, order)    axis `order[i]` of x as axis i

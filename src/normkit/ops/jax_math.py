@@ -44,6 +44,10 @@ def widened(x: Array) -> Array:
     return x if x.dtype in (jnp.float32, jnp.float64) else x.astype(jnp.float32)
 
 
+def widest(x: Array) -> Array:
+    return x.astype(jnp.float64 if jax.config.jax_enable_x64 else jnp.float32)
+
+
 def as_type_of(x: Array, like: Array) -> Array:
     return x.astype(like.dtype)
 

@@ -44,6 +44,10 @@ def widened(x: Array) -> Array:
     return x if x.dtype.itemsize > 2 else x.astype(np.float32)  # of any byte order, and longdouble too
 
 
+def widest(x: Array) -> Array:
+    return x if x.dtype.itemsize > 8 else x.astype(np.float64, copy=False)
+
+
 def as_type_of(x: Array, like: Array) -> Array:
     return x.astype(like.dtype, copy=False)
 

@@ -40,6 +40,10 @@ def widened(x: Any) -> Any:
     return x if x.dtype in EXPONENT else tf.cast(x, tf.float32)
 
 
+def widest(x: Any) -> Any:
+    return tf.cast(x, tf.float64)
+
+
 def as_type_of(x: Any, like: Any) -> Any:
     return tf.cast(x, like.dtype)
 

@@ -45,6 +45,10 @@ def widened(x: Tensor) -> Tensor:
     return x if x.dtype in WIDE else x.to(torch.float32)
 
 
+def widest(x: Tensor) -> Tensor:
+    return x.to(torch.float32 if x.device.type == "mps" else torch.float64)  # Apple's devices have no float64
+
+
 def as_type_of(x: Tensor, like: Tensor) -> Tensor:
     return x.to(like.dtype)
 

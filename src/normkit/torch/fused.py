@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from normkit.lengths import other_axes, refuse_shape
 from normkit.normalize import gradients, norm_except_dim, normalized
-from normkit.normalize.weight import other_axes, refuse_shape
 from normkit.ops import math_of
 
 PLAIN = (Tensor, nn.Parameter)

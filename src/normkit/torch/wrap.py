@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from normkit.errors import ArgumentError, ModelError
 from normkit.groups import Per, kept_axes
-from normkit.normalize.weight import checked as checked_p
+from normkit.lengths import checked as checked_p
 from normkit.select import select as select_params
 from normkit.torch.arguments import checked_module, is_optimizer
 from normkit.torch.fused import FLOATS
