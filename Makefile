@@ -72,7 +72,7 @@ $(VENV)/bench: $(VENV)/dev
 	@touch $@
 
 bench: $(VENV)/bench  ## ratios against peers, measured in one run (minutes)
-	@for script in kernel record store curves backends normalize; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	@for script in kernel record store curves backends normalize pull; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 fix: $(VENV)/dev  ## format and mend what ruff can mend
 	@$(BIN)/ruff format $(SOURCES) && $(BIN)/ruff check --fix $(SOURCES)

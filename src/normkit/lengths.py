@@ -64,9 +64,17 @@ def math_for(v: Any) -> ModuleType:
 EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23}  # other floating-point numbers: 2^-52
 
 
+TINIEST = {"float16": 2.0**-25, "bfloat16": 2.0**-126, "float32": 2.0**-126}
+
+
 def epsilon(x: Any) -> float:
     """The distance from 1 to the next number in x's dtype; a value is rounded by half of that at most."""
     return EPSILON.get(str(getattr(x.dtype, "name", x.dtype)).removeprefix("torch."), 2.0**-52)
+
+
+def tiniest(x: Any) -> float:
+    """What rounding to x's dtype changes at most in a number near 0, where it may count as nothing."""
+    return TINIEST.get(str(getattr(x.dtype, "name", x.dtype)).removeprefix("torch."), 2.0**-1022)
 
 
 def other_axes(per: Per, shape: Any) -> tuple[int, ...]:
@@ -87,6 +95,13 @@ def refuse_shape(g: Any, v: Any, axes: tuple[int, ...], name: str = "g", beside:
     expected = tuple(1 if axis in axes else size for axis, size in enumerate(v))
     if tuple(g) != expected:
         raise ArgumentError(f"{name} has shape {tuple(g)} beside {beside} of shape {tuple(v)}; expected {expected}")
+
+
+def refuse_lengths(given: Any, found: Any, name: str) -> None:
+    """Raises: ArgumentError where these are neither one number nor one for each group: they would be repeated."""
+    shape = tuple(getattr(given, "shape", ()))
+    if shape and shape != tuple(found.shape):
+        raise ArgumentError(f"{name} has shape {shape}; expected a number, or one for each group: {tuple(found.shape)}")
 
 
 def checked(p: float) -> float:

@@ -168,10 +168,13 @@ def test_an_attribute_of_arrays():
         _ = nk.weight_norm(plain())["kernel"].T
 
 
-def test_the_door_imports_no_flax():
-    lines = "import sys, normkit.jax as nk; assert 'WeightNorm' in dir(nk); print('flax' in sys.modules)"
+def test_the_door_imports_neither_flax_nor_optax():
+    lines = (
+        "import sys, normkit.jax as nk; assert {'WeightNorm', 'constrain', 'decay', 'proximal'} <= set(dir(nk)); "
+        "print({'flax', 'optax'} & set(sys.modules)); nk.decay; print('flax' in sys.modules)"
+    )
     ran = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, check=True)
-    assert ran.stdout.split() == ["False"]
+    assert ran.stdout.split() == ["set()", "False"]
     with pytest.raises(AttributeError, match=r"^module 'normkit\.jax' has no attribute 'weightnorm'"):
         _ = nk.weightnorm
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from normkit.errors import ArgumentError, in_brief
 from normkit.groups import Per
-from normkit.lengths import epsilon, math_for, measured, other_axes
+from normkit.lengths import epsilon, math_for, measured, other_axes, refuse_lengths, tiniest
 
 
 def max_norm(w: Any, limit: float, per: Per = 0) -> Any:
@@ -39,7 +39,7 @@ def max_norm(w: Any, limit: float, per: Per = 0) -> Any:
     """
     limit = checked_length(limit, "max_norm")
     found = _measured(w, per)
-    return found.scaled(limit * (1 - found.margin), found.length > limit)
+    return found.scaled(found.below(limit), found.length > limit)
 
 
 def unit_norm(w: Any, per: Per = 0) -> Any:
@@ -76,11 +76,12 @@ def min_max_norm(w: Any, limits: tuple[float, float], per: Per = 0) -> Any:
     """
     lo, hi = checked_limits(limits)
     found = _measured(w, per)
-    if hi - lo <= 4 * found.margin * hi:  # narrower than rounding can aim at
+    if hi - lo <= 4 * (found.margin * hi + found.least):  # narrower than rounding can aim at
         return hold(w, (lo + hi) / 2, per)
     beyond = (found.length < lo) | (found.length > hi)
     short = found.xp.where(found.length < lo, found.xp.ones(found.length), found.xp.ones(found.length) * 0)
-    return found.scaled(short * lo * (1 + found.margin) + (1 - short) * hi * (1 - found.margin), beyond)
+    above = lo * (1 + found.margin) + found.least
+    return found.scaled(short * above + (1 - short) * found.below(hi), beyond)
 
 
 def hold(w: Any, target: Any, per: Per = 0) -> Any:
@@ -91,7 +92,8 @@ def hold(w: Any, target: Any, per: Per = 0) -> Any:
     Shapes: w [any], target a number or [size of each axis in `per`, 1 for the others] -> [as w], same dtype.
     Units:  `target` is a length in weight space (l2).
     Keeps:  a group that has the length within rounding comes back bit by bit; 0 stays 0.
-    Raises: ArgumentError for a number that is not finite and above 0, and for an axis that w does not have.
+    Raises: ArgumentError for a number that is not finite and above 0, for lengths of another shape, and for an axis
+        that w does not have.
     Source: Hyperball, arXiv:2606.16899 (weights held at the length of their initialization).
 
     >>> import numpy as np
@@ -101,13 +103,14 @@ def hold(w: Any, target: Any, per: Per = 0) -> Any:
     target = checked_length(target, "hold") if isinstance(target, Real) else target
     found = _measured(w, per)
     if not isinstance(target, float):
+        refuse_lengths(target, found.length, "target")
         target = found.xp.widest(target)
-    return found.scaled(target, found.xp.absolute(found.length - target) > found.margin * target)
+    return found.scaled(target, found.xp.absolute(found.length - target) > found.margin * target + found.least)
 
 
 def checked_length(length: Any, name: str) -> float:
     """Raises: ArgumentError unless it is a finite number above 0."""
-    if isinstance(length, bool) or not isinstance(length, Real) or not 0 < length < math.inf:
+    if isinstance(length, bool) or not isinstance(length, Real) or not 0 < float(length) < math.inf:
         raise ArgumentError(f"{name}={in_brief(length)}: expected a length, a finite number above 0")
     return float(length)
 
@@ -125,27 +128,38 @@ def checked_limits(limits: Any) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class _Measured:
-    """A weight, the same as wide as can be, and the length of each group."""
+    """A weight, the same as wide as can be, the length of each group, and how many entries share one."""
 
     xp: ModuleType
     w: Any
     wide: Any
     length: Any
+    count: int
 
     @property
     def margin(self) -> float:
         """By how much less than its limit a group is made, as a share, so that rounding leaves it within."""
         return max(epsilon(self.w), 4 * epsilon(self.wide))
 
+    @property
+    def least(self) -> float:
+        """The same as a length: what rounding does to entries too near 0 for their dtype to round by a share."""
+        return tiniest(self.w) * math.sqrt(self.count)
+
+    def below(self, limit: float) -> float:
+        return max(0.0, limit * (1 - self.margin) - self.least)
+
     def scaled(self, target: Any, beyond: Any) -> Any:
         """w with the groups that are `beyond` scaled to the target; zero and non-finite ones stay."""
-        usual = (self.length > 0) & (self.length < math.inf)
-        factor = target / self.xp.where(usual, self.length, self.xp.ones(self.length))
-        return self.xp.where(beyond & usual, self.xp.as_type_of(self.wide * factor, self.w), self.w)
+        changed = beyond & (self.length > 0) & (self.length < math.inf)
+        ones = self.xp.ones(self.length)
+        factor = self.xp.where(changed, target / self.xp.where(changed, self.length, ones), ones)
+        return self.xp.where(changed, self.xp.as_type_of(self.wide * factor, self.w), self.w)
 
 
 def _measured(w: Any, per: Per) -> _Measured:
     xp = math_for(w)
-    wide = xp.widest(w)
-    _, scale, length, zero = measured(xp, wide, other_axes(per, w.shape), 2)
-    return _Measured(xp, w, wide, xp.where(zero, xp.ones(length) * 0, scale * length))
+    wide, others = xp.widest(w), other_axes(per, w.shape)
+    _, scale, length, zero = measured(xp, wide, others, 2)
+    count = math.prod([int(w.shape[axis]) for axis in others])
+    return _Measured(xp, w, wide, xp.where(zero, xp.ones(length) * 0, scale * length), count)

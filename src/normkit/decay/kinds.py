@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 from normkit.errors import ArgumentError, in_brief
@@ -81,7 +82,7 @@ KINDS: dict[str, Kind] = {
             "w <- w - lr lambda (w - reference)",
             "times lr, per step",
             lambda lr, weight_decay, lr_ref: lr * weight_decay,
-            "",
+            "Weight norm control, arXiv:2311.11446 (toward a length)",
         ),
     )
 }
@@ -120,7 +121,7 @@ def refuse_divergent(taken: float, said: str) -> None:
 
 
 def _refuse_ref(kind: str, lr_ref: Any) -> None:
-    if lr_ref is None or (isinstance(lr_ref, int | float) and not lr_ref > 0):
+    if lr_ref is None or (isinstance(lr_ref, Real) and not float(lr_ref) > 0):
         raise ArgumentError(
             f"kind={kind!r} needs lr_ref, and it is {in_brief(lr_ref)}; give the rate to compare with, above 0 (once a "
             "warmup scheduler is made, lr is 0)"

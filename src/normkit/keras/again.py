@@ -33,6 +33,10 @@ class Weakly:
     def __reduce__(self) -> tuple[type[Weakly], tuple[()]]:
         return Weakly, ()
 
+    def get(self) -> Any:
+        """The thing, while it is alive."""
+        return None if self._thing is None else self._thing()
+
     def holds(self, thing: Any) -> bool:
         """Is it that very thing?"""
         return thing is not None and self._thing is not None and self._thing() is thing

@@ -8,7 +8,7 @@ from typing import Any
 from normkit.keras.again import Weakly
 from normkit.keras.inside import is_plain, rounds_of
 from normkit.keras.optimizers import optimizers_of
-from normkit.keras.ring_hooks import inner_of, leaves_of
+from normkit.keras.ring_hooks import inner_of, is_scaled, leaves_of
 
 
 class Count:
@@ -32,8 +32,8 @@ class Count:
     ) -> None:
         optimizer = getattr(model, "optimizer", None)
         self._length = (params or {}).get("steps")
-        self.per_step = int(getattr(optimizer, "gradient_accumulation_steps", None) or 1)
-        self._scaled = hasattr(optimizer, "inner_optimizer")
+        self.per_step = int(getattr(inner_of(optimizer), "gradient_accumulation_steps", None) or 1)
+        self._scaled = is_scaled(optimizer)
         self._plain = optimizer is not None and is_plain(model) and bool(model.trainable_variables)
         one_call = self._length is not None or getattr(model, "steps_per_execution", 1) == 1
         self._told = self._plain and one_call and not self._scaled
@@ -89,7 +89,7 @@ def rounds(model: Any) -> int:
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None:
         return 0
-    return int(rounds_of(getattr(optimizer, "inner_optimizer", optimizer)).value)
+    return int(rounds_of(inner_of(optimizer)).value)
 
 
 def others_train(model: Any) -> bool:

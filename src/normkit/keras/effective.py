@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from importlib import import_module
 from typing import Any
 
 import keras
 
 from normkit.errors import ModelError
-from normkit.keras.inside import as_stored, exchange, is_recomputed, is_symbolic, layers_in, put
+from normkit.keras.inside import as_stored, exchange, is_recomputed, is_symbolic, layers_in, outright, put
 from normkit.normalize import norm_except_dim, normalized
 
 _HELD = threading.local()  # .values: {id of a weight: its value}, in a layer's call
@@ -48,11 +47,11 @@ class Effective(keras.Variable):  # type: ignore[misc]  # Keras has no types
         """The weight from g and v as they are, in their dtype."""
         if is_symbolic():
             return self.v.value
-        return _outright(lambda v, g: normalized(v, g, self.kept, p=self.p), self.v.value, self.g.value)
+        return outright(lambda v, g: normalized(v, g, self.kept, p=self.p), self.v.value, self.g.value)
 
     def length(self, value: Any) -> Any:
         """What g is for a weight."""
-        return _outright(lambda v: norm_except_dim(v, self.kept, p=self.p), value)
+        return outright(lambda v: norm_except_dim(v, self.kept, p=self.p), value)
 
     def assign(self, value: Any) -> Any:
         """Let the weight be `value`: v is it, g its length."""
@@ -73,13 +72,6 @@ class Effective(keras.Variable):  # type: ignore[misc]  # Keras has no types
         self.g.trainable = self.v.trainable = bool(value)
 
 
-def _outright(formula: Callable[..., Any], *arrays: Any) -> Any:
-    """The formula of the backend's arrays; outside of a trace on JAX without compiling an operation for each shape."""
-    if keras.backend.backend() != "jax":
-        return formula(*arrays)
-    return import_module("normkit.ops.jax_host").outright(formula, *arrays)
-
-
 class Unseen(keras.layers.Wrapper):  # type: ignore[misc]
     """A wrapper that names do not show: its layer's weights are called as they would be without it."""
 
@@ -98,6 +90,12 @@ def all_effective(layer: Any) -> list[Effective]:
 def parts_of(variable: Any) -> tuple[Any, ...]:
     """The variables that one is made of: itself, or its g and v."""
     return (variable.g, variable.v) if isinstance(variable, Effective) else (variable,)
+
+
+def weight_of(variable: Any) -> Any:
+    """The worked out weight that a variable is g or v of; None for any other."""
+    found = getattr(variable, "normkit_weight", None)
+    return found if isinstance(found, Effective) else None
 
 
 def value_of(variable: Any) -> Any:
@@ -144,9 +142,32 @@ def part(layer: Any, variable: Any, kept: tuple[int, ...], p: float) -> Effectiv
     )
     for attribute in attributes:
         put(layer, attribute, weight, {"g": weight.g, "v": weight.v})
-    if variable.regularizer is not None:
-        weight.v.regularizer = partial(_penalty, weight, variable.regularizer)
+    for variable_of in (weight.g, weight.v):
+        vars(variable_of)["normkit_weight"] = weight
+    set_regularizer(weight, variable.regularizer)
     return weight
+
+
+def whole_of(variable: Any) -> Any:
+    """The worked out weight whose v bears a regularizer; any other variable is itself."""
+    put_on = variable.regularizer
+    return put_on.args[0] if isinstance(put_on, partial) and put_on.func is _penalty else variable
+
+
+def regularizer_of(variable: Any) -> Any:
+    """What stands on a variable, or on a worked out weight; None where there is none."""
+    if not isinstance(variable, Effective):
+        return variable.regularizer
+    put_on = variable.v.regularizer
+    return put_on.args[1] if isinstance(put_on, partial) and put_on.func is _penalty else put_on
+
+
+def set_regularizer(variable: Any, regularizer: Any) -> None:
+    """Let it stand there instead; None takes it away."""
+    if isinstance(variable, Effective):
+        variable.v.regularizer = None if regularizer is None else partial(_penalty, variable, regularizer)
+    else:
+        variable.regularizer = regularizer
 
 
 def attributes_of(layer: Any, variable: Any) -> list[str]:

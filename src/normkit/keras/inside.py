@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from importlib import import_module
 from typing import Any
 
 import keras
+import numpy as np
 
 
 def children_of(layer: Any) -> list[Any]:
@@ -138,12 +141,142 @@ def has_its_state(model: Any) -> bool:
 def is_plain(model: Any) -> bool:
     """Does one batch make one call of the optimizer: are the training step, its maker and the optimizer Keras' own?"""
     steps = all(_is_keras_own(model, name) for name in ("train_step", "make_train_function"))
-    return steps and all(_is_keras_own(model.optimizer, name) for name in ("apply", "apply_gradients"))
+    optimizer = model.optimizer
+    while hands_on(optimizer):
+        optimizer = optimizer.inner_optimizer
+    return steps and all(_is_keras_own(optimizer, name) for name in ("apply", "apply_gradients"))
+
+
+def hands_on(optimizer: Any) -> bool:
+    """Is it one of ours, which makes one call of the optimizer inside for each of its own?"""
+    return getattr(optimizer, "hands_on", False) is True
 
 
 def _is_keras_own(thing: Any, name: str) -> bool:
-    method = getattr(type(thing), name, None)
-    return name not in vars(thing) and getattr(method, "__module__", "").startswith("keras.")
+    method, shadow = getattr(type(thing), name, None), vars(thing).get(name)
+    ours = shadow is None or hands_on(getattr(shadow, "__self__", None))
+    return ours and getattr(method, "__module__", "").startswith("keras.")
+
+
+def traced_again(model: Any) -> None:
+    """Let the functions that `fit` and `evaluate` have compiled be compiled anew, in models inside of it as well.
+
+    Each step is a function of its own for the making: JAX gives back what it compiled for the same method.
+    """
+    steps = (
+        ("train_step", "make_train_function", "train_function"),
+        ("test_step", "make_test_function", "test_function"),
+    )
+    for each in layers_in(model):
+        for step, make, made in steps:
+            if getattr(each, made, None) is not None:
+                _made_again(each, step, make)
+
+
+def _made_again(model: Any, step: str, make: str) -> None:
+    plain, before = getattr(model, step), vars(model).get(step)
+
+    def again(*args: Any) -> Any:
+        return plain(*args)
+
+    vars(model)[step] = again
+    try:
+        getattr(model, make)(force=True)
+    finally:
+        if before is None:
+            del vars(model)[step]
+        else:
+            vars(model)[step] = before
+
+
+def log_besides(model: Any, values: Callable[[], Mapping[str, Any]], names: Sequence[str]) -> None:
+    """Let `fit` and `evaluate` log the mean over an epoch of these values, which are worked out with the loss.
+
+    Metrics of the model's own, but no attributes, so that they are saved nowhere. A loss is the one place of a training
+    step that sees both the weights and the metrics on every backend.
+    """
+    known = {metric.name: metric for metric in model._metrics}
+    metrics = {name: known.get(name) or keras.metrics.Mean(name=name) for name in names}
+    model._metrics += [metric for name, metric in metrics.items() if name not in known]
+    plain = getattr(vars(model).get("compute_loss"), "plain", model.compute_loss)
+
+    @wraps(plain)
+    def compute_loss(*args: Any, **kwargs: Any) -> Any:
+        loss = plain(*args, **kwargs)
+        for name, value in values().items():
+            metrics[name].update_state(value)
+        return loss
+
+    compute_loss.plain = plain  # type: ignore[attr-defined]
+    vars(model)["compute_loss"] = compute_loss
+
+
+def is_logged_besides(model: Any) -> bool:
+    """Has `log_besides` been called of this model?"""
+    return hasattr(vars(model).get("compute_loss"), "plain")
+
+
+def log_no_more(model: Any, names: Sequence[str]) -> None:
+    """Take back what `log_besides` has done."""
+    if is_logged_besides(model):
+        del vars(model)["compute_loss"]
+        model._metrics[:] = [metric for metric in model._metrics if metric.name not in names]
+
+
+def is_sparse(gradient: Any) -> bool:
+    """Has a gradient values for some of the rows alone, as that of an embedding on TensorFlow?"""
+    return hasattr(gradient, "indices") and hasattr(gradient, "values") and not callable(gradient.values)
+
+
+def model_of_step(variables: Sequence[Any]) -> Any:
+    """The model whose training, loading or compiling is under way and trains these variables; None for none.
+
+    Keras does not tell an optimizer which model it trains.
+    """
+    wanted = {id(variable) for variable in variables}
+    frame: Any = sys._getframe()
+    while frame is not None:
+        model = frame.f_locals.get("self")
+        if isinstance(model, keras.Model) and wanted <= {id(each) for each in model.trainable_variables}:
+            return model
+        frame = frame.f_back
+    return None
+
+
+def tensor_of(x: Any) -> Any:
+    """A variable's value, or any array, as a tensor of the backend's own: on TensorFlow a variable passes for one."""
+    value = x.value if isinstance(x, keras.Variable) else x
+    if keras.backend.backend() == "tensorflow":
+        return sys.modules["tensorflow"].convert_to_tensor(value)
+    return keras.ops.convert_to_tensor(value)
+
+
+def outright(formula: Callable[..., Any], *arrays: Any) -> Any:
+    """The formula of the backend's arrays; outside of a trace on JAX without compiling an operation for each shape."""
+    if keras.backend.backend() != "jax":
+        return formula(*arrays)
+    return import_module("normkit.ops.jax_host").outright(formula, *arrays)
+
+
+def value_now(variable: Any) -> Any:
+    """A copy in NumPy of what a variable holds, also while TensorFlow traces a graph."""
+    if keras.backend.backend() != "tensorflow":
+        return np.array(keras.ops.convert_to_numpy(variable.value))
+    with sys.modules["tensorflow"].init_scope():
+        return np.array(variable.value)
+
+
+def rate_now(optimizer: Any) -> float | None:
+    """The learning rate of an optimizer's next step as a number; None where it cannot be known."""
+    given = given_rate(optimizer)
+    try:
+        if isinstance(given, keras.optimizers.schedules.LearningRateSchedule):
+            given = given(0)
+        elif callable(given) and not isinstance(given, keras.Variable):
+            given = given()
+        return float(keras.ops.convert_to_numpy(given))
+    except (TypeError, ValueError):
+        return None
 
 
 def build_from_fit(model: Any) -> None:

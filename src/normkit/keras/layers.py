@@ -98,6 +98,13 @@ def kind_of(layer: Any, name: str, shape: tuple[int, ...], *, learned: bool = Tr
     return _by_class_name(layer, name, shape) or _by_name(name, shape) or by_shape(name, shape)
 
 
+def role_of_name(leaf: str) -> Role | None:
+    """The role that every layer of the table gives to a weight of this name; None where they do not agree."""
+    rows = [row for of_layer in LAYERS.values() for row in of_layer if row[0] == leaf]
+    roles = {row[1] for row in rows} | ({"kernel"} if leaf == "kernel" else set())
+    return next(iter(roles)) if len(roles) == 1 else None
+
+
 def _by_type(layer: Any, name: str, shape: tuple[int, ...]) -> Kind | None:
     label = type(layer).__name__
     for cls in type(layer).__mro__:

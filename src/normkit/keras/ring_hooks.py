@@ -16,6 +16,7 @@ import keras
 
 from normkit.errors import ModelError
 from normkit.keras.effective import Effective
+from normkit.keras.inside import hands_on
 
 Wrapper = Callable[..., Any]
 
@@ -58,13 +59,24 @@ def _unlike(thing: Any, needed: Mapping[str, list[str] | None]) -> list[str]:
 
 
 def inner_of(optimizer: Any) -> Any:
-    """The optimizer whose updates count: the one that a LossScaleOptimizer holds, else itself."""
-    return getattr(optimizer, "inner_optimizer", optimizer)
+    """The optimizer whose updates count: the innermost that a LossScaleOptimizer or rules hold, else itself."""
+    while hasattr(optimizer, "inner_optimizer"):
+        optimizer = optimizer.inner_optimizer
+    return optimizer
+
+
+def is_scaled(optimizer: Any) -> bool:
+    """May a loss scaler skip a step of it?"""
+    while hasattr(optimizer, "inner_optimizer"):
+        if not hands_on(optimizer):
+            return True
+        optimizer = optimizer.inner_optimizer
+    return False
 
 
 def leaves_of(optimizer: Any) -> list[Any]:
     """The optimizers that update weights: those of a MultiOptimizer, else itself alone."""
-    return list(getattr(optimizer, "optimizers", [optimizer]))
+    return [inner_of(each) for each in getattr(optimizer, "optimizers", [optimizer])]
 
 
 def refuse_unusable(model: Any, optimizer: Any) -> None:

@@ -22,6 +22,9 @@ each can be differentiated twice, traced and compiled as its library does it:
     reshaped(x, shape)      the same entries in their order
     transposed(x, order)    axis `order[i]` of x as axis i
     places(x)               0, 1, 2, ... for the rows of a matrix x, as a column
+    svd(x)                  U, S, V' of a finite matrix, U S V' = x, without the columns of U and rows of V' beyond S
+    either(flag, change, x) change(x) where the one number `flag` is true, else x; only what is needed is worked out
+                            where that can be decided
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -53,7 +55,7 @@ def as_type_of(x: Array, like: Array) -> Array:
 
 
 def matrix_product(a: Array, b: Array) -> Array:
-    return a @ b
+    return jnp.matmul(a, b, precision="highest")  # else in fewer digits than float32 has, on devices other than a CPU
 
 
 def reshaped(x: Array, shape: Axes) -> Array:
@@ -66,3 +68,14 @@ def transposed(x: Array, order: Axes) -> Array:
 
 def places(x: Array) -> Array:
     return jnp.arange(len(x), dtype=x.dtype)[:, None]
+
+
+def svd(x: Array) -> tuple[Array, Array, Array]:
+    u, sigma, v = jnp.linalg.svd(x, full_matrices=False)
+    return u, sigma, v
+
+
+def either(flag: Array, change: Callable[[Array], Array], x: Array) -> Array:
+    if isinstance(flag, jax.core.Tracer):
+        return jax.lax.cond(flag, change, lambda x: x, x)
+    return change(x) if flag else x  # jax.lax.cond would compile both anew at each call

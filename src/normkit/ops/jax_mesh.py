@@ -11,8 +11,9 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from normkit.errors import ArgumentError
 
 
-def automatic(compute: Callable[..., Any], *args: Any) -> Any:
-    """`compute(*args)`; where arrays lie on a mesh with Explicit axes XLA chooses inside, and the result is everywhere.
+def automatic(compute: Callable[..., Any], *args: Any, like: Any = None) -> Any:
+    """`compute(*args)`; where arrays lie on a mesh with Explicit axes XLA chooses inside, and the result is everywhere,
+    or where the array `like` is.
 
     With such axes (`jax.make_mesh`) jax asks how each reshape is to be sharded, and refuses those it cannot follow.
     """
@@ -20,7 +21,8 @@ def automatic(compute: Callable[..., Any], *args: Any) -> Any:
     mesh = next((mesh for mesh in meshes if AxisType.Explicit in mesh.axis_types), None)
     if mesh is None or mesh.manual_axes:
         return compute(*args)
-    here = PartitionSpec() if not jax.sharding.get_abstract_mesh().empty else NamedSharding(mesh, PartitionSpec())
+    spec = PartitionSpec() if like is None else jax.typeof(like).sharding.spec
+    here = spec if not jax.sharding.get_abstract_mesh().empty else NamedSharding(mesh, spec)
     return jax.sharding.auto_axes(compute, out_sharding=here)(*args)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -66,3 +67,11 @@ def transposed(x: Array, order: Axes) -> Array:
 
 def places(x: Array) -> Array:
     return np.arange(len(x), dtype=x.dtype)[:, None]
+
+
+def svd(x: Array) -> tuple[Array, Array, Array]:
+    return np.linalg.svd(x, full_matrices=False)
+
+
+def either(flag: Array, change: Callable[[Array], Array], x: Array) -> Array:
+    return change(x) if flag else x

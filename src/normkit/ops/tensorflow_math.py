@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -58,3 +59,12 @@ def transposed(x: Any, order: Axes) -> Any:
 
 def places(x: Any) -> Any:
     return tf.cast(tf.range(x.shape[0]), x.dtype)[:, None]
+
+
+def svd(x: Any) -> tuple[Any, Any, Any]:
+    sigma, u, v = tf.linalg.svd(x)
+    return u, sigma, tf.linalg.matrix_transpose(v)
+
+
+def either(flag: Any, change: Callable[[Any], Any], x: Any) -> Any:
+    return tf.cond(flag, lambda: change(x), lambda: tf.identity(x))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -67,3 +69,14 @@ def transposed(x: Tensor, order: Axes) -> Tensor:
 
 def places(x: Tensor) -> Tensor:
     return torch.arange(len(x), dtype=x.dtype, device=x.device)[:, None]
+
+
+def svd(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    u, sigma, v = torch.linalg.svd(x, full_matrices=False)
+    return u, sigma, v
+
+
+def either(flag: Tensor, change: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    if torch.compiler.is_compiling():  # to look at the flag would break the graph
+        return torch.where(flag, change(torch.where(flag, x, torch.zeros_like(x))), x)
+    return change(x) if flag else x

@@ -31,13 +31,14 @@ COLUMNS = ("parameter", "role", "role from", "chosen (+) or not (-)")
 
 @dataclass(frozen=True)
 class Row:
-    """One parameter in the table: its role and where that came from, whether it is chosen and why."""
+    """One parameter in the table: its role and where that came from, whether it is chosen, why, what is told of it."""
 
     name: str
     role: str
     role_from: str
     chosen: bool
     why: str
+    told: str = ""  # in numbers: what a verb does with it
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,8 @@ def _with_aliases(param: Param) -> str:
 
 
 def _cells(name: str, row: Row) -> tuple[str, ...]:
-    return (name, row.role, row.role_from, f"{'+' if row.chosen else '-'} {row.why}")
+    told = f": {row.told}" if row.told else ""
+    return (name, row.role, row.role_from, f"{'+' if row.chosen else '-'} {row.why}{told}")
 
 
 def _folded(rows: Sequence[Row]) -> list[tuple[str, ...]]:

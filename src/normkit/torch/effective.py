@@ -36,6 +36,7 @@ class Computed:
     compute: Callable[[], Tensor]
     trainable: bool
     like: Tensor | None  # a tensor of the same shape and dtype, where one is known without computing
+    live: Callable[[], Tensor]  # as `compute`, and derivatives reach the parts
 
 
 def computed_weights(module: nn.Module) -> Iterator[Computed]:
@@ -65,7 +66,7 @@ def _parametrized(name: str, holder: ParametrizationList) -> Computed:
         parts = tuple((part, "whole", tensor, "") for part, tensor in found.items())
     like = parts[-1][2] if all(isinstance(step, KEEPS_SHAPE) for step in holder) else None
     trainable = any(p.requires_grad for p in holder.parameters())
-    return Computed(name, parts, lambda: _evaluate(holder), trainable, like)
+    return Computed(name, parts, lambda: _evaluate(holder), trainable, like, lambda: _live(holder))
 
 
 def _hooked(module: nn.Module, hook: object) -> Computed | None:
@@ -79,28 +80,40 @@ def _hooked(module: nn.Module, hook: object) -> Computed | None:
             ("v", "v", v, f"{hook.name}_v"),
         )
         trainable = g.requires_grad or v.requires_grad
-        return Computed(hook.name, parts, lambda: _detached(hook.compute_weight, module), trainable, v)
+        live = partial(hook.compute_weight, module)
+        return Computed(hook.name, parts, lambda: _detached(live), trainable, v, live)
     if isinstance(hook, SpectralNorm):
-        name, compute = hook.name, lambda: _detached(hook.compute_weight, module, False)  # False: no power iteration
+        name, live = hook.name, partial(hook.compute_weight, module, False)  # False: no power iteration
     elif isinstance(hook, prune.BasePruningMethod):
-        name, compute = hook._tensor_name, lambda: _detached(hook.apply_mask, module)
+        name, live = hook._tensor_name, partial(hook.apply_mask, module)
     else:
         return None
     whole = own.get(f"{name}_orig")
     if whole is None:
         return None
-    return Computed(name, (("original", "whole", whole, f"{name}_orig"),), compute, whole.requires_grad, whole)
+    parts = (("original", "whole", whole, f"{name}_orig"),)
+    return Computed(name, parts, lambda: _detached(live), whole.requires_grad, whole, live)
 
 
-def _detached(compute: Callable[..., Tensor], *args: object) -> Tensor:
+def _detached(live: Callable[[], Tensor]) -> Tensor:
     with torch.no_grad():
-        return compute(*args).detach()
+        return live().detach()
 
 
 def _evaluate(holder: ParametrizationList) -> Tensor:
     with torch.no_grad(), _left_as_it_was(holder):
         weight: Tensor = holder()
         return weight.detach()
+
+
+def _live(holder: ParametrizationList) -> Tensor:
+    weight: Tensor
+    if all(isinstance(step, WEIGHT_NORMS) for step in holder):  # nothing to put back, and a compiler can follow
+        weight = holder()
+        return weight
+    with _left_as_it_was(holder):
+        weight = holder()
+        return weight
 
 
 @contextmanager

@@ -40,7 +40,7 @@ def weight(g: Tensor, v: Tensor, kept: tuple[int, ...], p: float = 2) -> Tensor:
 
     Raises: ArgumentError for a g of another shape.
     """
-    if p != 2 or not (_plain(v) and _plain(g) and _runs()) or g.dtype is not v.dtype or g.device != v.device:
+    if p != 2 or not (_plain(v) and _plain(g) and runs()) or g.dtype is not v.dtype or g.device != v.device:
         return normalized(v, g, kept, p=p)  # type: ignore[no-any-return]
     if list(g.shape) != _shape(v, kept):
         refuse_shape(g.shape, v.shape, other_axes(kept, v.shape))
@@ -52,7 +52,7 @@ def weight(g: Tensor, v: Tensor, kept: tuple[int, ...], p: float = 2) -> Tensor:
 @torch.no_grad()
 def lengths(v: Tensor, kept: tuple[int, ...], p: float = 2) -> Tensor:
     """|v|_p of each group in v's dtype: the very number that `weight` divides by, so that w is v bit for bit."""
-    if p != 2 or not (_plain(v) and _runs()):
+    if p != 2 or not (_plain(v) and runs()):
         return norm_except_dim(v, kept, p=p)  # type: ignore[no-any-return]
     return _worked_out(v.new_ones(_shape(v, kept)), v.detach(), kept)[1].to(v.dtype)
 
@@ -68,7 +68,7 @@ def _plain(x: Tensor) -> bool:
     )
 
 
-def _runs() -> bool:
+def runs() -> bool:
     """Are operations on plain tensors run here and now?"""
     return (
         not torch.compiler.is_compiling()

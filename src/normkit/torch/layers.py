@@ -71,8 +71,10 @@ NAMES: tuple[Named, ...] = (
     (r"(pos|position|positional)_?emb(ed|edding|eddings)?|\w*(_pos|_position)_embed(ding|dings)?", "embedding", False),
     (r"\w*relative_position_bias_table|rel_pos_[hw]|rel_pos_bias_table", "embedding", False),
     (r"A_log|dt_bias|time_(decay|first|faaaa|mix\w*|maa\w*)", "other", False),
-    (r"\w*(cls|class|mask|dist|distillation|register|reg|query|prompt|storage)_tokens?", "other", False),
-    (r"class_embedding|\w*latents?|logit_(scale|bias)|temperature|tau|sinks", "other", False),
+    (r"(\w+_)?tokens?", "other", False),  # learned ones: class, mask, distillation, register, query, group, ...
+    (r"class_embedding|masked_spec_embed|mask_emb|\w*latents?|probe", "other", False),
+    (r"logit_(scale|bias)|temperature|tau|sinks", "other", False),
+    (r"(\w+_)?emb(ed|eds|edding|eddings)?|code(vectors?|books?)", "embedding", False),
     (r"D", "other", True),
     (r"gamma(_\d+)?|\w*layer_?scale\w*|lambda_?\d*|scale|g", "scale", True),
     (r"beta|b", "bias", True),

@@ -6,7 +6,12 @@ text, so that none of their packages is imported.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 from torch import nn
+
+from normkit.types import Part
 
 WRAPPERS: dict[str, str] = {
     "torch._dynamo.eval_frame.OptimizedModule": "_orig_mod",
@@ -31,3 +36,24 @@ def wrapped_child(module: nn.Module) -> str | None:
 def without_marks(name: str) -> str:
     """`_orig_mod.fc.weight` -> `fc.weight`; `module.` stays, since a name alone cannot say whose it is."""
     return ".".join(segment for segment in name.split(".") if segment not in MARKS)
+
+
+# How torch's two ways of weight norm, which `weight_norm` takes over, name the length and the direction.
+_PARTS: tuple[tuple[str, str], ...] = (
+    (r"(?:(.*)\.)?parametrizations\.([^.]+)\.original([01])", "01"),
+    (r"(?:(.*)\.)?([^.]+)_([gv])", "gv"),
+)
+
+
+def part_by_name(name: str, names: Sequence[str]) -> tuple[str, Part]:
+    """`fc.parametrizations.weight.original0` or `fc.weight_g` -> `fc.weight.g`, where the other part is named too."""
+    for pattern, marks in _PARTS:
+        found = re.fullmatch(pattern, name)
+        if found is None:
+            continue
+        layer, weight, mark = found.groups()
+        other = name[: -len(mark)] + marks[1 - marks.index(mark)]
+        if other in names:
+            part: Part = "g" if mark == marks[0] else "v"
+            return f"{layer}.{weight}.{part}" if layer else f"{weight}.{part}", part
+    return name, "whole"

@@ -80,6 +80,8 @@ class TorchRecorder(Recorder):
             # a compiled training step must not trace into the recorder
             before, after = (untraced(hook) for hook in (self._pre_hook(number), self._post_hook(number)))
             self._handles.append(optimizer.register_step_pre_hook(before))
+            hooks: Any = optimizer._optimizer_step_pre_hooks
+            hooks.move_to_end(self._handles[-1].id, last=False)  # a decay's hook changes the weights
             self._handles.append(optimizer.register_step_post_hook(after))
         if not optimizers:
             self._begin()

@@ -14,19 +14,23 @@ from normkit.select.kinds import Kind
 from normkit.select.names import unused
 from normkit.torch.effective import Computed, computed_weights, originals
 from normkit.torch.layers import kind_of, layer_class
-from normkit.torch.names import without_marks, wrapped_child
+from normkit.torch.names import part_by_name, without_marks, wrapped_child
 from normkit.torch.signature import LAZY, Signature
 from normkit.types import Param, Part
 
 
 @dataclass(frozen=True)
 class Located:
-    """A `Param` and where it is: its tensor, or for a computed weight the function that gives it; its layer."""
+    """A `Param` and where it is: its tensor, or for a computed weight the function that gives it; its layer.
+
+    `effective` gives a computed weight without a graph; `live` with one, through which derivatives reach its parts.
+    """
 
     param: Param
     tensor: Tensor | None
     effective: Callable[[], Tensor] | None = None
     module: nn.Module | None = None
+    live: Callable[[], Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,7 @@ def _computed(module: nn.Module, path: str, name: str, weight: Computed) -> Iter
     kind = Kind("buffer", "buffer") if is_buffer else kind_of(module, plain, shape)
     param = _param(module, plain, like, kind, trainable=weight.trainable, part="effective")
     key = ("effective", id(module), weight.name)
-    yield _Found(Located(param, None, weight.compute, module), path + weight.name, key)
+    yield _Found(Located(param, None, weight.compute, module, weight.live), path + weight.name, key)
     for suffix, part, tensor, _ in weight.parts:
         keeps = kind if tensor.ndim == len(shape) else replace(kind, out_axes=None, in_axes=None)
         yield _found(module, f"{path}{weight.name}.{suffix}", f"{plain}.{suffix}", tensor, keeps, part=part)
@@ -171,7 +175,7 @@ def _param(module: nn.Module | None, name: str, tensor: Tensor, kind: Kind, *, t
 def memory_key(tensor: Tensor) -> Hashable:
     """Equal for two tensors that are the same numbers in the same memory; a tensor without memory is only itself."""
     try:
-        address = 0 if _is_lazy(tensor) else tensor.data_ptr()
+        address = 0 if _is_lazy(tensor) or type(tensor).__name__ == "FakeTensor" else tensor.data_ptr()
         if address and tensor.layout is torch.strided:
             return (tensor.device, address, tensor.dtype, tuple(tensor.shape), tensor.stride())
     except (RuntimeError, AttributeError):  # sparse, sharded, fake: no address to compare
@@ -188,8 +192,10 @@ def _in_optimizers(optimizers: list[object]) -> Iterator[_Found]:
                 plain = without_marks(names[j]) if j < len(names) else f"{prefix}group{i}.{j}"
                 path = f"optimizer{number}.{plain}" if j < len(names) else plain
                 if not _is_lazy(tensor):
-                    kind = kind_of(None, plain, tuple(tensor.shape))
-                    yield _found(None, path, plain, tensor, kind)
+                    shape = tuple(tensor.shape)
+                    plain, part = part_by_name(plain, names)
+                    kind = kind_of(None, plain[:-2] if part != "whole" else plain, shape)
+                    yield _found(None, path, plain, tensor, kind, part=part)
 
 
 def _united(found: list[_Found]) -> list[Located]:

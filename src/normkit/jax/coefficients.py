@@ -1,0 +1,91 @@
+"""Numbers and schedules that are given to a verb, checked as far as they can be seen before a step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from normkit.errors import ArgumentError, in_brief
+
+
+def coefficient(value: Any, said: str, advice: str = "") -> float:
+    """A finite number of at least 0 as Python's; 0 for None.
+
+    Raises: ArgumentError for what is none, or is not known before the step.
+    """
+    if value is None:
+        return 0.0
+    found = known(value)
+    if found is None or not 0 <= found < math.inf:
+        advice = f"; {advice}" if advice else ""
+        raise ArgumentError(f"{said}={_shown(value)}: expected a finite number of at least 0{advice}")
+    return found
+
+
+def known(value: Any) -> float | None:
+    """A number of Python, NumPy or JAX as Python's; None for what is no number, or has none yet (jax traces it)."""
+    if isinstance(value, bool | np.bool_ | str | jax.core.Tracer | jax.ShapeDtypeStruct):
+        return None
+    if isinstance(value, jax.Array | np.ndarray) and (value.ndim or "float" not in str(value.dtype)):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def is_traced(value: Any) -> bool:
+    """Is it a single number that jax traces, as `optax.inject_hyperparams` gives?"""
+    return isinstance(value, jax.core.Tracer) and not value.shape
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A number, or what gives one for each step, counted from 0."""
+
+    given: Any
+
+    def at(self, step: Any) -> Any:
+        """Its value in a step."""
+        return self.given(step) if callable(self.given) else self.given
+
+    @property
+    def first(self) -> float | None:
+        """Its value in the first step; None where jax traces it."""
+        return known(self.at(0))
+
+
+def rate(given: Any, said: str, advice: str) -> Rate:
+    """Raises: ArgumentError for what is neither a number of at least 0 nor a schedule of such."""
+    found = Rate(given)
+    if not callable(given):
+        if not is_traced(given) and (given is None or known(given) is None or not 0 <= float(given) < math.inf):
+            raise ArgumentError(
+                f"{said}={_shown(given)}: expected a finite number of at least 0, or a schedule (step -> number); "
+                f"{advice}"
+            )
+        return found
+    value = _asked(given, said)
+    if not is_traced(value) and ((number := known(value)) is None or not 0 <= number < math.inf):
+        raise ArgumentError(
+            f"{said}({0}) gave {_shown(value)}: expected a schedule, step -> a finite number of at least 0; {advice}"
+        )
+    return found
+
+
+def _asked(schedule: Callable[[int], Any], said: str) -> Any:
+    try:
+        return schedule(0)
+    except TypeError as error:
+        raise ArgumentError(
+            f"{said}={in_brief(schedule)} could not be asked for step 0 ({error}); expected a schedule, step -> number"
+        ) from None
+
+
+def _shown(value: Any) -> str:
+    return f"<{value.dtype} that jax traces>" if is_traced(value) else in_brief(value)
