@@ -10,6 +10,7 @@ its backward pass alone, the loss's own left out. A decay is timed as a step of 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -33,6 +34,7 @@ def main() -> None:
     tiny = "--tiny" in sys.argv[1:]
     torch.manual_seed(0)
     torch.set_num_threads(1)
+    os.environ["NORMKIT_THREADS"] = "1"
     cases = PENALTIES[:1] if tiny else PENALTIES
     print_table("a penalty and its backward pass", [row for case in cases for row in penalties(*case, tiny=tiny)])
     held = [parameters((20, (16, 16)))] if tiny else [parameters((400, (16, 16))), list(GPT().parameters())]

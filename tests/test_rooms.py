@@ -16,7 +16,7 @@ import pytest
 from sources import PACKAGE, Source, source, sources
 
 OPEN = {"errors", "types"}  # every room may import these
-MEANING = {"ops", "sums", "norms", "groups", "lengths", "spectrum", "select"}
+MEANING = {"asked", "ops", "sums", "norms", "groups", "lengths", "spectrum", "select"}
 VERBS = {"normalize", "penalize", "decay", "constrain"}
 DOORS = {"torch", "keras", "jax", "tensorflow"}
 BELOW_RECORDING = MEANING | VERBS | {"store", "sinks", "readers", "diagnose"}
@@ -25,6 +25,7 @@ DOOR = MEANING | VERBS | {"recording"}
 LAW: dict[str, set[str]] = {
     "errors": set(),
     "types": set(),
+    "asked": set(),
     "ops": set(),
     "sums": {"ops"},
     "groups": {"ops", "sums"},

@@ -175,16 +175,17 @@ def test_mixed_precision_is_wrapped_once_more_and_decays(tmp_path):
         own = keras.optimizers.SGD(0.1, weight_decay=0.5)
         own.exclude_from_weight_decay(var_names=["bias"])
         one, other = trained(net(), own), trained(net(), nk.decay(keras.optimizers.SGD(0.1), 0.5))
+        assert_same(one, other)
+        scaler = other.optimizer
+        assert type(scaler).__name__ == "LossScaleOptimizer"
+        assert nk.decay(scaler, 0.1, select=["bias", "head.bias"]) is scaler
+        other.save(tmp_path / "m.keras")
+        loaded = keras.saving.load_model(tmp_path / "m.keras").optimizer
+        assert loaded.inner_optimizer.told == "decoupled 0.5, decoupled 0.1"
     finally:
         keras.config.set_dtype_policy(before)
-    assert_same(one, other)
-    scaler = other.optimizer
-    assert type(scaler).__name__ == "LossScaleOptimizer"
-    assert nk.decay(scaler, 0.1, select=["bias", "head.bias"]) is scaler
-    other.save(tmp_path / "m.keras")
-    assert (
-        keras.saving.load_model(tmp_path / "m.keras").optimizer.inner_optimizer.told == "decoupled 0.5, decoupled 0.1"
-    )
+    with pytest.warns(UserWarning, match="variables and this one 2, so its state is not loaded"):
+        keras.saving.load_model(tmp_path / "m.keras")  # with another policy Keras puts no loss scaling around it
     around = nk.decay(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1)), 0.5)
     assert type(around.inner_optimizer) is nk.RuledOptimizer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -123,11 +124,13 @@ class RuledOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras
             store[str(i)] = variable.numpy()
 
     def load_own_variables(self, store: Any) -> None:
-        if len(store.keys()) != len(self._variables):
-            raise StateError(
-                f"the saved {self.name} has {len(store.keys())} variables and this one {len(self._variables)}: call "
-                "the same verbs in the same order, with the same weights, as when it was saved"
+        if len(store.keys()) != len(self._variables):  # Keras' own optimizers warn as well, and the model is loaded
+            warnings.warn(
+                f"the saved {self.name} has {len(store.keys())} variables and this one {len(self._variables)}, so its "
+                "state is not loaded: call the same verbs in the same order, as when it was saved",
+                stacklevel=2,
             )
+            return
         for i, variable in enumerate(self._variables):
             variable.assign(store[str(i)])
         for ruling in self._rulings:

@@ -1,4 +1,4 @@
-"""Sums of dense blocks of memory on the CPU, whichever library made them.
+"""Sums of dense blocks of memory on the CPU, and changes of them, whichever library made them.
 
 A `Table` says where the blocks lie. The work is cut into segments, bunched into units of similar size, and claimed unit
 by unit by the threads of an own pool; the compiled loops are in `kernels`, which is imported when first needed.
@@ -131,6 +131,30 @@ def step_sums(w: Table, old: Table) -> tuple[Matrix, Matrix]:
     return sums(w), matrix[6:]
 
 
+# --- two passes that write --------------------------------------------------------------------------------------------
+
+
+def keep(w: Table, copies: Table) -> None:
+    """Copy every w."""
+    _change("keep", w, copies, 0.0)
+
+
+def take_cautiously(w: Table, old: Table, taken: float) -> None:
+    """w <- w - s old where (w - old) old <= 0, entry by entry; float32 and float64 only."""
+    _change("take_cautiously", w, old, taken)
+
+
+def _change(kernel: str, w: Table, other: Table, number: float) -> None:
+    from normkit.ops.compiling import compiled
+
+    places = np.stack([w.addresses, other.addresses])
+    for plan in w.plans:
+        _work_plan(compiled(kernel, STORED_AS[plan.kind]), plan, places, np.array([[number]]))
+
+
+# --- the work of one plan ---------------------------------------------------------------------------------------------
+
+
 def _run(kernel: str, rows: int, table: Table, addresses: Sequence[Ints]) -> Matrix:
     from normkit.ops.compiling import compiled
 
@@ -146,12 +170,17 @@ def _run(kernel: str, rows: int, table: Table, addresses: Sequence[Ints]) -> Mat
 
 
 def _run_plan(call: Callable[..., None], rows: int, plan: Plan, places: Ints) -> Matrix:
-    """[rows][columns of the plan]; every thread claims units until none is left."""
+    """[rows][columns of the plan]"""
+    out = np.empty((rows, plan.segments.shape[1]))
+    _work_plan(call, plan, places, out)
+    return _merge(out, plan)
+
+
+def _work_plan(call: Callable[..., None], plan: Plan, places: Ints, out: Matrix) -> None:
+    """Every thread claims units until none is left."""
     like = np.empty(0, STORED_AS[plan.kind])
     claimed = np.zeros(1, np.int64)
-    out = np.empty((rows, plan.segments.shape[1]))
     _share(lambda: call(like, places, plan.segments, plan.units, claimed.ctypes.data, out), plan)
-    return _merge(out, plan)
 
 
 _LARGEST = (3, 9)  # rows that merge by maximum

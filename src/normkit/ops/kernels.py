@@ -1,4 +1,4 @@
-"""The compiled loops: one pass over raw memory gives the sums that every norm follows from.
+"""The compiled loops: one pass over raw memory gives the sums that every norm follows from; two more change it.
 
 (This file is long because numba keeps compiled kernels for as long as the one file they stand in is unchanged.)
 
@@ -343,6 +343,33 @@ def _copy(source: Any, target: Any) -> None:
 
 
 @_inner
+def _keep_segment(w: Any, old: Any) -> None:
+    for start in range(0, w.size, BLOCK):
+        _ask_for_block_after(w, start)
+        _ask_for_block_after(old, start)
+        stop = min(start + BLOCK, w.size)
+        _copy(w[start:stop], old[start:stop])
+
+
+@_inner
+def _take_of_segment(w: Any, old: Any, taken: float) -> None:
+    for start in range(0, w.size, BLOCK):
+        _ask_for_block_after(w, start)
+        _ask_for_block_after(old, start)
+        stop = min(start + BLOCK, w.size)
+        _take_where_not_outward(w[start:stop], old[start:stop], taken)
+
+
+@_inner
+def _take_where_not_outward(w: Any, old: Any, taken: float) -> None:
+    """w - s w_old where (w - w_old) w_old <= 0, in the weights' own width."""
+    part = w.dtype.type(_wide_vectors(taken))
+    for i in range(w.size):
+        now, before = w[i], old[i]
+        w[i] = now - part * before if (now - before) * before <= 0 else now
+
+
+@_inner
 def _step_sums_of_segment(w: Any, old: Any, out: Any, k: int) -> None:
     """Sums of w - old and old.(w - old), the differences taken in float64."""
     largest = _no_bits(1.0)
@@ -371,7 +398,7 @@ def _step_sums_of_segment(w: Any, old: Any, out: Any, k: int) -> None:
 # segments   [column, first element, number of elements][S]
 # units      [U + 1]: segments units[u] to units[u + 1] are claimed together
 # claimed    address of the number of units claimed so far
-# out        [sums][S]
+# out        [sums][S]; for `take_cautiously`, which gives nothing back, [[share taken]]
 
 
 def sums(like: Any, addresses: Any, segments: Any, units: Any, claimed: int, out: Any) -> None:  # noqa: PLR0917
@@ -399,6 +426,23 @@ def step_sums(like: Any, addresses: Any, segments: Any, units: Any, claimed: int
             w, old = _segment(addresses[0], segments, k, like), _segment(addresses[1], segments, k, like)
             _sums_of_segment(w, out, k)
             _step_sums_of_segment(w, old, out, k)
+        unit = _claim(_wide_vectors(claimed))
+
+
+def keep(like: Any, addresses: Any, segments: Any, units: Any, claimed: int, out: Any) -> None:  # noqa: PLR0917
+    unit = _claim(_wide_vectors(claimed))
+    while unit < units.size - 1:
+        for k in range(units[unit], units[unit + 1]):
+            _keep_segment(_segment(addresses[0], segments, k, like), _segment(addresses[1], segments, k, like))
+        unit = _claim(_wide_vectors(claimed))
+
+
+def take_cautiously(like: Any, addresses: Any, segments: Any, units: Any, claimed: int, out: Any) -> None:  # noqa: PLR0917
+    unit = _claim(_wide_vectors(claimed))
+    while unit < units.size - 1:
+        for k in range(units[unit], units[unit + 1]):
+            w, old = _segment(addresses[0], segments, k, like), _segment(addresses[1], segments, k, like)
+            _take_of_segment(w, old, out[0, 0])
         unit = _claim(_wide_vectors(claimed))
 
 

@@ -98,6 +98,28 @@ def step_sums(weights: Sequence[Tensor], copies: Sequence[Tensor | None], cache:
     return _passes(cpu.step_sums, device_step_sums, (6, 7), [weights, copies], cache)
 
 
+# --- two passes that write, of contiguous tensors in the CPU's memory ------------------------------------------------
+
+
+def keep(weights: Sequence[Tensor], copies: Sequence[Tensor], cache: Cache) -> None:
+    """Copy every weight."""
+    cpu.keep(*_tables([weights, copies], cache))
+
+
+def take_cautiously(weights: Sequence[Tensor], olds: Sequence[Tensor], taken: float, cache: Cache) -> None:
+    """w <- w - s old where (w - old) old <= 0, entry by entry; float32 and float64 only."""
+    w, old = _tables([weights, olds], cache)
+    cpu.take_cautiously(w, old, taken)
+
+
+def _tables(lists: Sequence[Sequence[Tensor]], cache: Cache) -> list[cpu.Table]:
+    tables = _remembered(lists, cache) if cache.tables else None
+    if tables is None:
+        tables = [_table(tensors) for tensors in lists]
+        _remember(lists, tables, cache)
+    return tables
+
+
 def matrix_of_sums(tensors: Sequence[Tensor]) -> Matrix:
     """[6][N] sums, waited for."""
     return sums(tensors).wait()[0]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 from operator import is_
 from typing import Any
 
@@ -16,13 +15,11 @@ from torch import Tensor, nn
 
 from normkit.groups import Per
 from normkit.lengths import norm_except_dim
-from normkit.ops.torch import Cache, sums
+from normkit.ops.torch import Cache, keep, sums, take_cautiously
 from normkit.ops.torch_math import WIDE
 from normkit.types import SUMS
 
-SMALL = 1 << 14  # entries; smaller tensors are worked on together, in one flat memory
-CHUNK = 1 << 17  # entries of a larger one at a time, which stay in a processor's cache
-ALONE = 1 << 15  # entries for which torch wakes no second thread
+SMALL = 1 << 14  # entries; sums of smaller tensors are made in new memory, all by one call
 _SQ = SUMS.index("sq")
 
 
@@ -95,77 +92,45 @@ class Copies:
     """
 
     def __init__(self, weights: Sequence[Tensor]) -> None:
-        self.of = list(weights)
-        small = [w for w in self.of if is_plain(w) and w.numel() <= SMALL]
-        self._packs = [_Pack([w for w in small if w.dtype == dtype]) for dtype in dict.fromkeys(w.dtype for w in small)]
-        packed = set(map(id, small))
-        self._large = [(w, torch.empty_like(w)) for w in self.of if is_plain(w) and id(w) not in packed]
-        self._other = [(w, torch.empty_like(w)) for w in self.of if not is_plain(w)]
+        self.of, self._olds = list(weights), [torch.empty_like(weight) for weight in weights]
+        pairs = list(zip(self.of, self._olds, strict=True))
+        plain = [pair for pair in pairs if is_plain(pair[0]) and pair[0].dtype in WIDE]
+        quick = {id(weight) for weight, _ in plain}
+        self._plain, self._plain_olds = [weight for weight, _ in plain], [old for _, old in plain]
+        self._others = [pair for pair in pairs if id(pair[0]) not in quick]
+        self._cache = Cache()
 
     def take(self) -> None:
         """The weights now."""
-        for pack in self._packs:
-            pack.take()
-        if apart := [*self._large, *self._other]:
-            torch._foreach_copy_([old for _, old in apart], [weight for weight, _ in apart])
+        if self._plain:
+            keep(self._plain, self._plain_olds, self._cache)
+        if self._others:
+            torch._foreach_copy_([old for _, old in self._others], [weight for weight, _ in self._others])
 
     def serves(self, weights: Sequence[Tensor]) -> bool:
-        """Are these the very weights?"""
-        return len(weights) == len(self.of) and all(map(is_, weights, self.of))
+        """Are these the very weights, in their shapes, and those for the compiled loop still each in one piece?"""
+        return (
+            len(weights) == len(self.of)
+            and all(map(is_, weights, self.of))
+            and all(map(Tensor.is_contiguous, self._plain))
+            and all(weight.shape == old.shape for weight, old in zip(self.of, self._olds, strict=True))
+        )
 
     def cautious(self, weights: Sequence[Tensor], taken: Any) -> None:
         """Take what is to be taken of these weights, all or some of those copied."""
-        if not self.serves(weights):
+        if self.serves(weights):
+            if self._plain:
+                take_cautiously(self._plain, self._plain_olds, float(taken), self._cache)
+            pairs = self._others
+        else:
             known = self.olds()
-            torch._foreach_sub_(list(weights), [_share(w, known[id(w)], taken) for w in weights])
-            return
-        for pack in self._packs:
-            pack.cautious(taken)
-        for weight, old in self._large:
-            _take_in_pieces(weight.view(-1), old.view(-1), taken, CHUNK)
-        if self._other:
-            torch._foreach_sub_([w for w, _ in self._other], [_share(w, old, taken) for w, old in self._other])
+            pairs = [(weight, known[id(weight)]) for weight in weights]
+        if pairs:
+            torch._foreach_sub_([now for now, _ in pairs], [_share(now, old, taken) for now, old in pairs])
 
     def olds(self) -> dict[int, Tensor]:
         """The copies, by the weights' ids."""
-        known = {id(w): old for pack in self._packs for w, old in zip(pack.of, pack.olds, strict=True)}
-        return known | {id(w): old for w, old in (*self._large, *self._other)}
-
-
-class _Pack:
-    """Small tensors of one dtype, their copies in one flat memory."""
-
-    def __init__(self, weights: Sequence[Tensor]) -> None:
-        self.of = list(weights)
-        size = sum(w.numel() for w in weights)
-        self._old, self._new = (torch.empty(size, dtype=weights[0].dtype) for _ in "on")
-        self.olds, self._news = (
-            [
-                part.view(w.shape)
-                for part, w in zip(torch.split(flat, [w.numel() for w in weights]), weights, strict=True)
-            ]
-            for flat in (self._old, self._new)
-        )
-
-    def take(self) -> None:
-        torch._foreach_copy_(self.olds, self.of)
-
-    def cautious(self, taken: Any) -> None:
-        torch._foreach_copy_(self._news, self.of)
-        _take_in_pieces(self._new, self._old, taken, ALONE)
-        torch._foreach_copy_(self.of, self._news)
-
-
-def _take_in_pieces(now: Tensor, old: Tensor, taken: Any, size: int) -> None:
-    for start, end in pairwise([*range(0, now.numel(), size), now.numel()]):
-        _take(now[start:end], old[start:end], taken)
-
-
-def _take(now: Tensor, old: Tensor, taken: Any) -> None:
-    if old.dtype in WIDE and not isinstance(taken, Tensor):
-        now.addcmul_((now - old).mul_(old).le_(0), old, value=-taken)
-    else:
-        now.sub_(_share(now, old, taken))
+        return {id(weight): old for weight, old in zip(self.of, self._olds, strict=True)}
 
 
 def _share(now: Tensor, old: Tensor, taken: Any) -> Tensor:

@@ -1,0 +1,55 @@
+"""What a verb is asked for, checked before anything is changed: numbers, and one of several things."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any
+
+from normkit.errors import ArgumentError, in_brief
+
+
+def number(value: Any, name: str, *, least: float = 0.0, above: float | None = None, advice: str = "") -> float:
+    """`value` as Python's number.
+
+    Raises: ArgumentError unless it is a finite number of at least `least`, or above `above` where that is given.
+
+    >>> number(1, "weight_decay")
+    1.0
+    """
+    found = known(value)
+    if found is None or not (least <= found if above is None else above < found) or not math.isfinite(found):
+        bound = f"of at least {least:g}" if above is None else f"above {above:g}"
+        without = " without a gradient" if getattr(value, "requires_grad", False) else ""
+        raise ArgumentError(f"{name}={in_brief(value)}: expected a finite number {bound}{without}{advice}")
+    return found
+
+
+def known(value: Any) -> float | None:
+    """A number of any library as Python's; None for what is no number, has a gradient, or is traced by a compiler."""
+    if isinstance(value, Real) and not isinstance(value, bool):
+        return float(value)
+    if getattr(value, "shape", None) != () or "float" not in str(value.dtype) or getattr(value, "requires_grad", False):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):  # it has no value yet
+        return None
+
+
+def one_of(given: Mapping[str, Any], verb: str) -> tuple[str, Any]:
+    """The one that was given, neither None nor False.
+
+    Raises: ArgumentError for none and for several.
+
+    >>> one_of({"max_norm": 3.0, "unit_norm": False}, "constrain")
+    ('max_norm', 3.0)
+    """
+    found = {name: value for name, value in given.items() if value is not None and value is not False}
+    if len(found) != 1:
+        said = ", ".join(f"{name}={in_brief(value)}" for name, value in found.items()) or "none of them"
+        raise ArgumentError(
+            f"{verb} takes one of {', '.join(given)} in a call, and was given {said}; call it again for another one"
+        )
+    return next(iter(found.items()))
