@@ -4,16 +4,24 @@ import functools
 
 import keras
 import numpy as np
+import pytest
 
 from reference import sums
 
 BACKEND = keras.backend.backend()
+if BACKEND != "tensorflow":  # seeds and `save` bring TensorFlow in where it is installed, seconds in each process
+    keras.src.utils.module_utils.tensorflow._available = False
 STRIDES = [1] if BACKEND == "torch" else [1, 4]  # Keras on torch makes one step per execution
 
 
 def only_on(*backends):
     """A test that means nothing on another backend is no test there: it is not collected, and nothing is skipped."""
     return lambda test: test if BACKEND in backends else None
+
+
+def slow_on(*backends):
+    """The mark `slow` on these backends; on another one a mark that says nothing."""
+    return pytest.mark.slow if BACKEND in backends else pytest.mark.skipif(False, reason="")
 
 
 def net(*, built=True, units=5):

@@ -21,7 +21,7 @@ def test_a_single_number_of_any_library_is_one(value):
     assert number(value, "l2") == 0.5
 
 
-@pytest.mark.parametrize("value", [0, 1, np.int64(1)])
+@pytest.mark.parametrize("value", [0, 1, np.int64(1), torch.tensor(1)])
 def test_a_whole_number_is_a_number(value):
     assert number(value, "l2") == float(value)
 
@@ -36,7 +36,7 @@ REFUSED = {
     "[0.1]": [0.1],
     "<ndarray of shape (2,)>": np.ones(2),
     "<Tensor of shape (1,)>": torch.ones(1),
-    "tensor(1)": torch.tensor(1),
+    "tensor(True)": torch.tensor(True),
 }
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 
@@ -20,6 +24,17 @@ class Broken:
         raise RuntimeError("no words for it")
 
 
+class Pair(NamedTuple):
+    """As a transformation of optax: two functions."""
+
+    init: Callable
+    update: Callable
+
+
+def often(step):
+    return step > 3
+
+
 @pytest.mark.parametrize(
     ("value", "words"),
     [
@@ -36,6 +51,10 @@ class Broken:
         (Large(), "<Large>"),
         ([Large(), 2], "[<Large>, 2]"),
         (Broken(), "<Broken>"),
+        (often, "function often"),
+        (partial(often, 2), "function partial"),
+        (Pair(often, often), "<Pair>"),
+        ({"a": np.zeros(9), "b": {"c": often}}, "{'a': <ndarray of shape (9,)>, 'b': {'c': function often}}"),
     ],
 )
 def test_values_in_brief(value, words):

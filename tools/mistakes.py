@@ -584,11 +584,7 @@ MISTAKES: list[Row] = [
         "src/normkit/torch/aim.py",
         'if by_length and item.param.part == "v":',
         "if False:",
-        (
-            "tests/torch_door/test_decay_life.py",
-            "tests/torch_door/test_decay_refused.py",
-            "tests/torch_door/test_decay_kinds.py",
-        ),
+        ("tests/torch_door/test_decay_parameters.py",),
     ),
     (
         "a gradient left with the decay in it after the step",

@@ -22,15 +22,20 @@ def number(value: Any, name: str, *, least: float = 0.0, above: float | None = N
     if found is None or not (least <= found if above is None else above < found) or not math.isfinite(found):
         bound = f"of at least {least:g}" if above is None else f"above {above:g}"
         without = " without a gradient" if getattr(value, "requires_grad", False) else ""
-        raise ArgumentError(f"{name}={in_brief(value)}: expected a finite number {bound}{without}{advice}")
+        raise ArgumentError(f"{name}={_shown(value)}: expected a finite number {bound}{without}{advice}")
     return found
+
+
+def is_single(value: Any) -> bool:
+    """Is it an array of no axes, of real numbers?"""
+    return getattr(value, "shape", None) == () and any(kind in str(value.dtype) for kind in ("float", "int"))
 
 
 def known(value: Any) -> float | None:
     """A number of any library as Python's; None for what is no number, has a gradient, or is traced by a compiler."""
     if isinstance(value, Real) and not isinstance(value, bool):
         return float(value)
-    if getattr(value, "shape", None) != () or "float" not in str(value.dtype) or getattr(value, "requires_grad", False):
+    if not is_single(value) or getattr(value, "requires_grad", False):
         return None
     try:
         return float(value)
@@ -53,3 +58,8 @@ def one_of(given: Mapping[str, Any], verb: str) -> tuple[str, Any]:
             f"{verb} takes one of {', '.join(given)} in a call, and was given {said}; call it again for another one"
         )
     return next(iter(found.items()))
+
+
+def _shown(value: Any) -> str:
+    unknown = is_single(value) and known(value) is None and not getattr(value, "requires_grad", False)
+    return f"<{value.dtype} without a value yet>" if unknown else in_brief(value)

@@ -40,6 +40,14 @@ def kept_axes(per: Per, shape: Sequence[int], param: Param | None = None) -> tup
     return kept
 
 
+def check_per(per: object) -> None:
+    """Raises: ArgumentError for what is no such word or axis, of whatever array."""
+    if not isinstance(per, str):
+        _numbers(per)
+    elif per not in ("tensor", "out", "in"):
+        raise ArgumentError(f"per is {per!r}; it must be 'tensor', 'out', 'in', or the number(s) of the axes kept")
+
+
 def _numbers(per: object) -> list[int]:
     given = per if isinstance(per, Sequence) else (per,)
     try:
@@ -51,10 +59,9 @@ def _numbers(per: object) -> list[int]:
 
 
 def _named(per: str, shape: Sequence[int], param: Param | None) -> tuple[int, ...]:
+    check_per(per)
     if per == "tensor":
         return ()
-    if per not in ("out", "in"):
-        raise ArgumentError(f"per is {per!r}; it must be 'tensor', 'out', 'in', or the number(s) of the axes kept")
     if param is None:
         raise ArgumentError(
             f"per is {per!r}, but an array of shape {tuple(shape)} does not say which these are: give axis numbers"

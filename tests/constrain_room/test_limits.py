@@ -42,6 +42,13 @@ def test_a_thousand_applications_change_no_bit(row, dtype):
     np.testing.assert_array_equal(w, first)
 
 
+@pytest.mark.parametrize(("shape", "per"), [((3,), 0), ((3,), "tensor"), ((), "tensor"), ((0, 3), 0), ((3, 2, 2), 0)])
+def test_a_spectral_cap_keeps_every_shape(shape, per):
+    capped = spectral_cap(np.ones(shape), 0.1, per)
+    assert capped.shape == shape
+    assert np.sqrt((capped**2).sum()) == pytest.approx(0.1 if capped.size else 0)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_of_many_rows_none_is_over_its_limit_and_none_is_touched_twice(dtype):
     w = drawn((3000, 17)).astype(dtype)

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from flax import linen, nnx
 
 import normkit.jax as nk
+from jax_quickly import quickly  # noqa: F401  # for the whole file
 
 KEY = np.zeros(2, np.uint32)
 

@@ -13,6 +13,7 @@ jax = pytest.importorskip("jax", reason="jax is not installed")
 import jax.numpy as jnp
 
 import pulled
+from jax_quickly import quickly  # noqa: F401  # for the whole file
 from normal_methods import drawn
 from normkit.constrain import max_norm, spectral_bound
 from normkit.ops import jax_math
@@ -20,14 +21,8 @@ from normkit.penalize import l1, l2
 from pulled_methods import EPSILON, SHAPE
 from pulled_rows import DECAYS, LIMITS, TERMS, THRESHOLDS, leading, like
 
-QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 PER = KEPT = (0, 2)
 WITHOUT = [LIMITS[0], LIMITS[3], LIMITS[4]]  # of the limits, those that are tried without float64
-
-
-def jitted(function):
-    """One compilation instead of one for each operation, and a short one."""
-    return jax.jit(function, compiler_options=QUICKLY)
 
 
 def named(rows):
@@ -50,7 +45,7 @@ def of_terms(w, per, function):
     start, numbers = leading(w, per), jnp.asarray(like(w))
     make = lambda x: numbers if x.shape == numbers.shape else jnp.asarray(x)  # noqa: E731
     applied = [lambda x, row=row: row.apply(x, per, make, start) for row in TERMS]
-    return jitted(lambda x: [function(term, x) for term in applied])(jnp.asarray(w))
+    return jax.jit(lambda x: [function(term, x) for term in applied])(jnp.asarray(w))
 
 
 @cache
@@ -79,6 +74,7 @@ def test_values_and_gradients_are_the_oracles(index):
     np.testing.assert_allclose(grad, TERMS[index].gradient(drawn(SHAPE), KEPT), rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.slow  # of trees in test_penalty_jax.py, too
 @named(TERMS)
 def test_at_zero_both_derivatives_are_finite(index):
     first, second = derivatives_at_zero()[index]
@@ -88,12 +84,12 @@ def test_at_zero_both_derivatives_are_finite(index):
 
 def test_the_absolute_value_has_the_derivative_0_at_0():
     w = jnp.asarray([[3.0, 0.0, -1.0]])
-    assert jitted(jax.grad(l1))(w).tolist() == [[1.0, 0.0, -1.0]]
+    assert jax.jit(jax.grad(l1))(w).tolist() == [[1.0, 0.0, -1.0]]
 
 
 def test_the_gradient_of_l2_is_rounded_once():
     w = jnp.asarray(drawn(), jnp.float32)
-    found = jitted(jax.grad(lambda w: 0.1 * l2(w)))(w)
+    found = jax.jit(jax.grad(lambda w: 0.1 * l2(w)))(w)
     np.testing.assert_array_equal(found, np.float32(0.1) * np.asarray(w))
 
 
@@ -104,7 +100,7 @@ def test_the_gradient_of_l2_is_rounded_once():
 def all_of(rows, dtype, float64):
     """One compiled function for these rows."""
     make = lambda x: jnp.asarray(x).astype(dtype)  # noqa: E731
-    made = jitted(lambda w: [row.apply(w, PER, make, 1.0) for row in rows])
+    made = jax.jit(lambda w: [row.apply(w, PER, make, 1.0) for row in rows])
 
     def call(w):
         with with_float64(float64):
@@ -127,7 +123,7 @@ def test_steps_in_half_precision(index):
 CASES = {"float64": (tuple(LIMITS), True), "float32": (tuple(WITHOUT), False)}
 
 
-@pytest.mark.parametrize("dtype", CASES)
+@pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
 def test_limits(dtype):
     rows, float64 = CASES[dtype]
     call = all_of(rows, dtype, float64)
@@ -148,7 +144,7 @@ def test_lengths_are_taken_in_float64_where_there_is_one_just_here():
     """Whether a row is within its limit by one part in 1e9 can be told in float64 only."""
     row = np.array([[0.6, 0.8]], np.float32)
     limit = float(pulled.lengths(row, (0,))[0, 0]) * (1 - 1e-9)
-    seen = jitted(lambda w: ((max_norm(w, limit) != w).any(), spectral_bound(w)))
+    seen = jax.jit(lambda w: ((max_norm(w, limit) != w).any(), spectral_bound(w)))
     for float64 in (False, True, False):
         with with_float64(float64):
             changed, bound = seen(row)

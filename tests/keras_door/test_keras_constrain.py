@@ -7,7 +7,7 @@ import pytest
 import normkit.keras as nk
 import pulled
 from keras_pulled import PLAIN, QUICK, apply, array, flat, floats, problem
-from keras_tiny import BACKEND, only_on
+from keras_tiny import BACKEND, only_on, slow_on
 from normkit.errors import ArgumentError, ModelError
 
 layers = keras.layers
@@ -115,6 +115,7 @@ def test_several_steps_in_one_execution():
     assert pulled.lengths(array(model.layers[0].kernel), (1,)).max() <= 0.25
 
 
+@slow_on("jax")
 def test_half_precision_weights_stay_within():
     layer = layers.Dense(3, dtype="float16")
     layer.build((None, 4))
@@ -157,6 +158,7 @@ def test_proximal_makes_the_oracles_zeros():
     assert (array(layer.l1) == 0).sum() >= 3
 
 
+@slow_on("jax")
 def test_functions_of_one_tensor():
     w = keras.ops.convert_to_tensor(pulled.START.astype("float32"))
     np.testing.assert_allclose(array(nk.soft_threshold(w, 0.5)), pulled.soft_threshold(pulled.START, 0.5), rtol=1e-6)

@@ -39,7 +39,13 @@ def test_exclusions_and_references_outlive_save_and_load(tmp_path):
             each.optimizer, each.trainable_variables, [np.ones(variable.shape) for variable in each.trainable_variables]
         )
     assert_same(model, loaded, rtol=0)
-    assert [row.chosen for row in loaded.optimizer.explain().rows] == [True, False, True, True]
+    rows = loaded.optimizer.explain().rows
+    assert [row.chosen for row in rows] == [True, False, True, True]
+    assert [(row.name, row.role, row.role_from) for row in rows[:2]] == [
+        ("encoder.dense.kernel", "kernel", "layer Dense"),
+        ("encoder.dense.bias", "bias", "layer Dense"),
+    ]
+    assert [row.why for row in rows[:2]] == ["decoupled 0.5: as it was saved", "left out, as it was saved"]
     clone = keras.models.clone_model(model)
     assert clone.optimizer.told == "decoupled 0.5, toward 0.25, toward 4"
     with pytest.raises(StateError, match="are with the saved state, which has not been loaded"):
@@ -69,6 +75,32 @@ def test_weight_norm_decays_g_and_never_v():
     assert rows["head.kernel.v"].why == "direction of a weight-normed weight"
     direction = nk.decay(sgd(), 0.5, select="head.*.v", model=model)
     assert [row.name for row in direction.explain().rows if row.chosen] == ["head.kernel.v"]
+
+
+def test_quantized_weights_are_left_out_and_said_to_be():
+    model = net()
+    model.layers[-1].quantize("int8")
+    told = {row.name: row.why for row in nk.decay(sgd(), 0.5, model=model).explain().rows}
+    assert told["head.kernel"] == "int8, not floating-point"
+    assert told["encoder.dense.kernel"] == "decoupled 0.5: role kernel by default"
+
+
+def test_a_loss_scaler_around_the_rules_explains_and_projects():
+    model = net()
+    around = nk.decay(keras.optimizers.LossScaleOptimizer(sgd()), 0.5, model=model)
+    assert type(around) is keras.optimizers.LossScaleOptimizer
+    assert [row.chosen for row in around.explain().rows] == [True, False, True, False]
+    model.compile(outer := keras.optimizers.LossScaleOptimizer(nk.constrain(sgd(), max_norm=0.01, model=model)), "mse")
+    outer.build(model.trainable_variables)
+    outer.project()
+    assert abs(array(model.layers[-1].kernel)).max() <= 0.01
+
+
+def test_a_schedule_counts_where_it_is_asked_whether_a_step_diverges():
+    optimizer = nk.decay(sgd(), 30.0, schedule=lambda step: 0.01)
+    optimizer.learning_rate = 0.5
+    with pytest.raises(ArgumentError, match=r"weight_decay=30 times schedule=0\.01 with learning rate 10"):
+        optimizer.learning_rate = 10.0
 
 
 def test_without_a_gradient_and_frozen_nothing_decays():
@@ -149,6 +181,11 @@ WRONG = [
     (lambda: nk.decay(sgd(), 0.1, kind="toward", reference="now"), "reference='now': expected 'initial' or a dict"),
     (lambda: nk.decay(sgd(), 0.1, per="out"), "only a length has groups"),
     (lambda: nk.decay(sgd(), 0.1, schedule=0.5), "schedule=0.5: expected a function from the step"),
+    (lambda: nk.decay(sgd(), 0.1, schedule=lambda: 1.0), "gives no number for step 0, a tensor"),
+    (lambda: nk.decay(sgd(), 0.1, schedule=lambda step: None), "gives no number for step 0, a tensor"),
+    (lambda: nk.decay(sgd(), 0.1, schedule=lambda step: -1.0), "gives -1 at step 0; expected a factor of at least 0"),
+    (lambda: nk.decay(sgd(), 3.0, schedule=lambda step: 10.0), "weight_decay=3 times schedule=10 with learning rate"),
+    (lambda: nk.decay(sgd(), 0.1, kind="toward", length=1.0, per="row"), "per is 'row'; it must be 'tensor', 'out'"),
     (lambda: nk.decay(sgd(), 0.1, select="nothing.*", model=net()), "matches none of 4 parameters"),
     (lambda: nk.decay(sgd(), 0.1, select=[], model=net()), "is empty"),
     (
@@ -156,6 +193,10 @@ WRONG = [
             sgd(), 0.1, kind="toward", reference={"head.kernel": np.ones((2, 2))}, select="head.*", model=net()
         ),
         "reference of head.kernel has shape",
+    ),
+    (
+        lambda: nk.decay(sgd(), 0.1, kind="toward", reference={"head.kernel": np.ones((3, 2))}, model=net()),
+        "no array for encoder.dense.kernel, only for head.kernel; add it, or leave it out with select=",
     ),
 ]
 

@@ -10,7 +10,7 @@ from torch import nn
 
 import normkit.torch as nk
 import pulled
-from normkit.errors import ArgumentError, ModelError
+from normkit.errors import ArgumentError, ModelError, StateError
 
 pytestmark = [pytest.mark.usefixtures("one_thread")]
 
@@ -131,18 +131,68 @@ def test_a_parameter_that_comes_later_is_held_too():
     assert longest(model)["2.weight"] <= 0.1
 
 
+LATER = {
+    "constrain": (nk.constrain, {"max_norm": 0.1}, lambda w: pulled.lengths(w.numpy(), (0,)).max() <= 0.1),
+    "hold": (nk.constrain, {"hold": 0.1}, lambda w: np.allclose(pulled.lengths(w.numpy(), (0,)), 0.1)),
+    "proximal": (nk.proximal, {"l1": 20.0}, lambda w: not w.any()),
+}
+
+
+@pytest.mark.parametrize("verb", LATER)
+def test_a_lazy_layer_is_held_once_it_has_seen_a_batch(verb):
+    model = nn.Sequential(nn.Linear(4, 5), nn.LazyLinear(3))
+    optimizer = sgd(model)
+    call, options, holds = LATER[verb]
+    handle = call(optimizer, **options, model=model)
+    model(torch.ones(1, 4))
+    stepped(optimizer, model)
+    assert all(holds(layer.weight.detach()) for layer in model)
+    assert "2 parameters" in repr(handle)
+
+
+def test_weights_on_meta_are_held_at_the_lengths_that_they_get():
+    with torch.device("meta"):
+        model = nn.Linear(4, 3)
+    optimizer = sgd(model)
+    nk.constrain(optimizer, hold="initial", model=model)
+    model.to_empty(device="cpu")
+    nn.init.constant_(model.weight, 0.5)
+    optimizer.param_groups[0]["params"] = list(model.parameters())
+    stepped(optimizer, model)
+    np.testing.assert_allclose(pulled.lengths(model.weight.detach().numpy(), (0,)), 1.0, rtol=1e-6)
+
+
+def test_a_limit_may_be_a_number_of_torch():
+    model = net()
+    handle = nk.constrain(sgd(model), max_norm=torch.tensor(0.5), model=model)
+    handle.apply()
+    assert repr(handle) == "Constraint(max_norm 0.5: 3 parameters)"
+    assert max(longest(model).values()) <= 0.5
+
+
+def test_lengths_in_a_state_dict_that_are_none_are_refused():
+    model = net()
+    optimizer = sgd(model)
+    nk.constrain(optimizer, hold="initial", model=model)
+    state = optimizer.state_dict()
+    state["normkit"]["constrain.0"]["0.weight"] = [1.0, 2.0]
+    with pytest.raises(StateError, match=r"the state dict's lengths of 0.weight are list; expected a tensor"):
+        optimizer.load_state_dict(state)
+
+
 MISTAKES = [
-    (lambda m, o: nk.constrain(o, model=m), "constrain: no limit; give one of max_norm, unit_norm, min_max_norm, hold"),
-    (lambda m, o: nk.constrain(o, max_norm=1, hold=2, model=m), "constrain: 2 limits: max_norm, hold; give one of"),
+    (lambda m, o: nk.constrain(o, model=m), "constrain takes one of max_norm, unit_norm, min_max_norm, hold"),
+    (lambda m, o: nk.constrain(o, max_norm=1, hold=2, model=m), "and was given max_norm=1, hold=2; call it again for another one"),
     (lambda m, o: nk.constrain(o, max_norm=0, model=m), "max_norm=0: expected a length, a finite number above 0"),
     (lambda m, o: nk.constrain(o, max_norm=True, model=m), "max_norm=True: expected a length"),
     (lambda m, o: nk.constrain(o, max_norm="3", model=m), "max_norm='3': expected a length"),
     (
         lambda m, o: nk.constrain(o, unit_norm=2.0, model=m),
-        "unit_norm=2.0: expected True; for another length use hold=",
+        "unit_norm=2.0: expected True; for another length take hold=",
     ),
     (lambda m, o: nk.constrain(o, min_max_norm=(2, 1), model=m), r"min_max_norm=\(2, 1\): expected two lengths"),
-    (lambda m, o: nk.constrain(o, hold="first", model=m), "hold='first': expected a length"),
+    (lambda m, o: nk.constrain(o, hold="first", model=m), "hold='first': expected a length.* or 'initial'"),
+    (lambda m, o: nk.constrain(o, max_norm=torch.ones(3), model=m), r"<Tensor of shape \(3,\)>: expected a length"),
     (lambda m, o: nk.constrain(o, spectral_cap=-1, model=m), "spectral_cap=-1: expected a length"),
     (
         lambda m, o: nk.constrain(m, max_norm=3.0),

@@ -42,8 +42,20 @@ def test_kernels_decay_and_nothing_else():
     assert decayed(groups) == {"blocks.0.1.weight", "blocks.1.1.weight", "blocks.2.1.weight", "head.weight"}
     assert sorted(told(groups)) == sorted(name for name, _ in model.named_parameters())
     assert all("lr" not in group for group in groups)
-    assert ["4 of 12 parameters chosen", " not: 5 role bias, 4 role scale, 1 role embedding"][0][:4] == "4 of"
-    assert str(groups.explain()).splitlines()[-1].startswith("4 of ")
+
+
+def test_the_table_says_who_decays_in_how_many_groups_and_lists_what_optimizers_have():
+    model = nn.Sequential(nn.Conv1d(2, 3, 1), nn.BatchNorm1d(3), nn.Linear(3, 1))
+    groups = nk.decay_groups(model, 0.1, rules=[("2.*", 0.2)])
+    table = groups.explain()
+    assert [row.name for row in table.rows] == [name for name, _ in model.named_parameters()]  # no running_mean
+    assert str(table).splitlines()[-1].startswith("2 of 6 parameters decay, in 2 of 3 groups; not: 2 role bias")
+    handle = nk.decay(torch.optim.SGD(model.parameters(), lr=0.1), 0.1, model=model)
+    rows = {row.name: row for row in handle.explain().rows}
+    assert list(rows) == [row.name for row in table.rows]
+    told = [{row.name: row for row in table.rows}["0.weight"].told, rows["0.weight"].told]
+    assert told == ["weight_decay 0.1, group 0", "weight_decay 0.1 decoupled, 0.01 of it in the next step"]
+    assert str(handle.explain()).splitlines()[-1] == "2 of 6 parameters decay; not: 3 role bias, 1 role scale"
 
 
 @pytest.mark.parametrize(
@@ -134,6 +146,8 @@ REFUSED = [
     ({"rules": [("head.*", {"weight_decy": 1})]}, r"there is no option 'weight_decy'; did you mean 'weight_decay'\?"),
     ({"rules": [("head.*", {"lr_scal": 1})]}, r"there is no option 'lr_scal'; did you mean 'lr_scale'\?"),
     ({"rules": [("head.*", {"momentun": 1})]}, r"there is no option 'momentun'; did you mean 'momentum'\?"),
+    ({"rules": [("head.*", {"wd": 0})]}, r"there is no option 'wd'; did you mean 'weight_decay'\?"),
+    ({"rules": [("head.*", {"lr_mult": 0})]}, r"there is no option 'lr_mult'; did you mean 'lr_scale'\?"),
     ({"rules": [("head.*", {"params": 1})]}, r"'params' is no option of an optimizer"),
     ({"rules": [("head.*", {"lr_scale": -1})]}, r"lr_scale=-1: expected a factor of at least 0"),
     ({"rules": [("head.*", {"lr_scale": 0.1})]}, r"rules\[0\] \('head.\*'\): lr_scale=0.1 multiplies lr, and none was"),
@@ -144,8 +158,9 @@ REFUSED = [
     ({"rules": [("norm.*", 0.1)]}, r"matches 2 parameters, none with role kernel; add the role, as in"),
     ({"layer_decay": 0.5}, r"layer_decay=0.5 multiplies lr, and none was given; add lr= to decay_groups"),
     ({"layer_decay": 1.5, "lr": 0.1}, r"layer_decay=1.5: expected a factor above 0 and at most 1"),
-    ({"lr": 0}, r"lr=0: expected a rate above 0"),
-    ({"lr": True}, r"lr=True: expected a rate above 0"),
+    ({"lr": 0}, r"lr=0: expected a number above 0"),
+    ({"lr": torch.tensor(0.1)}, r"lr=.*: expected a number above 0, such as 1e-3"),
+    ({"lr": True}, r"lr=True: expected a number above 0"),
 ]
 
 

@@ -78,6 +78,7 @@ class Traps(nn.Module):
     def __init__(self):
         super().__init__()
         self.cls_token, self.pos_embed = nn.Parameter(torch.zeros(1, 1, 4)), nn.Parameter(torch.zeros(1, 5, 4))
+        self.position_enc, self.pos_encoding = nn.Parameter(torch.zeros(5, 4)), nn.Parameter(torch.zeros(1, 5, 4))
         self.level_embed, self.codebook = nn.Parameter(torch.zeros(3, 4)), nn.Parameter(torch.zeros(6, 4))
         self.ln_1, self.norm1, self.my = nn.LayerNorm(4), nn.LayerNorm(4), MyNorm(4)
         self.attn, self.gamma_1, self.scale = Attention(), nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(()))

@@ -162,3 +162,47 @@ def test_a_length_beyond_squares():
     w.grad = torch.zeros_like(w)
     optimizer.step()
     torch.testing.assert_close(w.detach(), torch.full((4, 3), 5e-31))
+
+
+@pytest.mark.parametrize("name", ["cautious", "initial length"])
+def test_the_compiled_loops_and_torchs_operations_say_the_same(name, monkeypatch):
+    kind, more, _ = KINDS[name]
+    found = []
+    for compiled in (True, False):
+        if not compiled:
+            monkeypatch.setattr("normkit.torch.decay_pull.are_plain", lambda tensors: False)
+        torch.manual_seed(0)
+        params = [nn.Parameter(torch.randn(shape)) for shape in SHAPES]
+        optimizer = torch.optim.SGD(params, lr=0.25)
+        nk.decay(optimizer, 1.0, kind=kind, select="all", **more)
+        for _ in range(3):
+            for param in params:
+                param.grad = torch.randn(param.shape)
+            optimizer.step()
+        found.append(params)
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["cautious", "l2", "start", "initial length"])
+def test_weights_may_come_to_lie_otherwise_in_memory(name):
+    """Another memory format, other memory, another shape: all without a new parameter."""
+    kind, more, _ = KINDS[name]
+    found = []
+    for moves in (True, False):
+        torch.manual_seed(0)
+        w = nn.Parameter(torch.randn(4, 3, 2, 2))
+        optimizer = torch.optim.SGD([w], lr=0.25)
+        nk.decay(optimizer, 1.0, kind=kind, **more)
+        for step in range(5):
+            w.grad = torch.randn(4, 3, 2, 2)
+            optimizer.step()
+            if moves:
+                form = torch.channels_last if step == 1 else torch.contiguous_format
+                w.data = w.data.clone(memory_format=form)
+        found.append(w.detach())
+    torch.testing.assert_close(*found, rtol=1e-6, atol=1e-7)
+    if kind == "cautious":
+        w.data, w.grad = torch.ones(2, 2), torch.full((2, 2), -1.0)
+        optimizer.step()
+        assert torch.equal(w, torch.full((2, 2), 1.25))

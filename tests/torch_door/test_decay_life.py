@@ -89,6 +89,18 @@ def test_a_plain_optimizer_loads_what_a_decaying_one_saved_and_the_other_way_rou
     assert handle.steps == 2
 
 
+def test_a_state_dict_with_other_steps_than_a_count_is_refused():
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    handle = nk.decay(optimizer, 0.1, model=model)
+    state = optimizer.state_dict()
+    for steps in ("x", -1, None):
+        state["normkit"]["decay.0"]["steps"] = steps
+        with pytest.raises(StateError, match="as the steps of a decay; expected a count"):
+            optimizer.load_state_dict(state)
+    assert handle.steps == 0
+
+
 def test_a_refused_state_dict_changes_nothing():
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -155,13 +167,40 @@ def test_a_scheduler_made_before_or_after_is_the_same():
     assert with_schedule("before") == with_schedule("after") == pytest.approx([0.15, 0.225, 0.3, 0.15])
 
 
-def test_corrected_takes_the_highest_rate_that_one_cycle_says():
+@pytest.mark.parametrize(("kind", "power"), [("independent", 1), ("corrected", 2)])
+def test_the_highest_rate_that_one_cycle_says_is_the_reference(kind, power):
+    """Not what its warmup begins with: lr_ref would be 25 times too small."""
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.4, total_steps=10)
-    handle = nk.decay(optimizer, 0.5, kind="corrected", model=model)
+    handle = nk.decay(optimizer, 0.5, kind=kind, model=model)
     rate = optimizer.param_groups[0]["lr"]
-    assert handle.shares == [pytest.approx(rate**2 / 0.4 * 0.5)]
+    assert rate == pytest.approx(0.4 / 25)
+    assert handle.shares == [pytest.approx(rate**power / 0.4 * 0.5)]
+
+
+def test_what_is_frozen_for_a_while_is_pulled_toward_where_it_was_at_the_call():
+    model, other = net(), net()
+    first = model[0].weight.detach().clone()
+    optimizers = [torch.optim.SGD(m.parameters(), lr=0.1) for m in (model, other)]
+    handles = [
+        nk.decay(o, 0.5, kind="toward", reference="initial", model=m)
+        for o, m in zip(optimizers, (model, other), strict=True)
+    ]
+    train(model, optimizers[0], 2)
+    model[0].requires_grad_(False)
+    train(model, optimizers[0], 1)
+    assert handles[0].explain().rows[0].why == "frozen"
+    train(other, optimizers[1], 2)
+    optimizers[1].load_state_dict(optimizers[0].state_dict())  # saved while it is frozen
+    with torch.no_grad():
+        model[0].weight.copy_(first)
+    model[0].requires_grad_(True)
+    for param in model.parameters():
+        param.grad = torch.zeros_like(param)
+    optimizers[0].step()
+    assert torch.equal(model[0].weight, first)
+    assert handles[0].explain().rows[0].why != "frozen"
 
 
 def test_shares_and_weight_decay_can_be_read_and_set():
@@ -177,9 +216,9 @@ def test_shares_and_weight_decay_can_be_read_and_set():
         handle.weight_decay = 10
     assert handle.weight_decay == 1.0
     rows = {row.name: row for row in handle.explain().rows}
-    assert rows["3.weight"].told == "decoupled 1, 0.5 of it in the next step"
+    assert rows["3.weight"].told == "weight_decay 1 decoupled, 0.5 of it in the next step"
     assert not rows["3.bias"].chosen
-    assert "role kernel by default: decoupled 1, 0.1 of it in the next step" in str(handle.explain())
+    assert "role kernel by default: weight_decay 1 decoupled, 0.1 of it in the next step" in str(handle.explain())
 
 
 def test_a_step_that_would_diverge_is_refused_and_changes_nothing():

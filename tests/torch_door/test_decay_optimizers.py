@@ -165,6 +165,7 @@ def test_with_a_gradient_scaler(kind, unscaled, fused):
 # -- compiled ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("kind", ["l2", "decoupled", "cautious"])
 def test_a_compiled_step_decays_as_any_other(kind):

@@ -17,25 +17,26 @@ REFUSED = [
     ({"weight_decay": NAN}, r"weight_decay=nan: expected a finite number"),
     ({"weight_decay": True}, r"weight_decay=True: expected a finite number"),
     ({"weight_decay": "0.1"}, r"weight_decay='0.1': expected a finite number"),
-    ({"weight_decay": torch.ones(2)}, r"weight_decay=a tensor of shape \(2,\): expected a finite number"),
+    ({"weight_decay": torch.ones(2)}, r"weight_decay=<Tensor of shape \(2,\)>: expected a finite number"),
     ({"weight_decay": 20}, r"kind='decoupled' at lr=0.1: each step would take 2 times the weight"),
     ({"weight_decay": 20, "kind": "l2"}, r"kind='l2' at lr=0.1: each step would take 2 times the weight"),
     ({"kind": "L2"}, r"kind='L2': expected one of 'l2', 'decoupled'"),
+    ({"kind": "AdamW"}, r"kind='AdamW': expected one of .*'toward'; that of AdamW is 'decoupled'"),
     ({"schedule": 0.5}, r"schedule=0.5: expected a function from the step to a factor"),
     ({"schedule": lambda step: -1}, r"schedule gave -1 at step 0; expected a factor on weight_decay"),
     ({"schedule": lambda step: None}, r"schedule gave None at step 0"),
     ({"lr_ref": 0.1}, r"lr_ref=0.1 is of no use with kind='decoupled'; it belongs to 'independent' and 'corrected'"),
-    ({"kind": "independent", "lr_ref": 0}, r"lr_ref=0: expected a rate above 0 to compare with"),
+    ({"kind": "independent", "lr_ref": 0}, r"lr_ref=0: expected a finite number above 0 to compare rates with"),
     ({"reference": "initial"}, r"reference='initial' is of no use with kind='decoupled'; it belongs to 'toward'"),
     ({"kind": "toward"}, r"kind='toward' needs one of reference= and length=, and neither was given"),
     (
         {"kind": "toward", "reference": "initial", "length": 1},
-        r"needs one of reference= and length=, and both was given",
+        r"needs one of reference= and length=, and both were given",
     ),
-    ({"kind": "toward", "reference": "start"}, r"reference='start': expected 'initial' or a dict of arrays by name"),
+    ({"kind": "toward", "reference": "start"}, r"reference='start': expected 'initial', or arrays by name"),
     ({"kind": "toward", "reference": {"w": torch.ones(2)}}, r"has nothing for 0.weight; its names are such as w"),
     ({"kind": "toward", "reference": {"0.weight": torch.ones(2)}}, r"has shape \(2,\) for 0.weight of shape \(5, 4\)"),
-    ({"kind": "toward", "length": -1}, r"length=-1: expected a number of at least 0, or 'initial'"),
+    ({"kind": "toward", "length": -1}, r"length=-1: expected a finite number of at least 0, or 'initial'"),
     ({"kind": "toward", "length": 1.0, "per": 3}, r"an array of shape \(5, 4\) has no axis 3"),
     ({"per": "out"}, r"per='out': only a length has groups"),
     ({"select": "head.*"}, r"select='head.\*' matches none of 4 parameters"),
@@ -75,13 +76,25 @@ def test_a_bad_argument_is_refused_and_leaves_the_optimizer_as_it_was(given, sen
     [
         (None, "decay: optimizer=None; give one torch.optim optimizer"),
         (torch.optim.SGD, "SGD is a class; give an instance"),
-        (net(), "optimizer=Sequential: expected a torch.optim optimizer"),
+        (
+            net(),
+            "decay: optimizer=Sequential is a model; give the torch.optim optimizer of its parameters, and the model",
+        ),
         ([], r"optimizer=\[\] is empty"),
     ],
 )
 def test_what_is_no_optimizer_is_refused(given, sentence):
     with pytest.raises(ArgumentError, match=sentence):
         nk.decay(given, 0.1)
+
+
+def test_where_there_is_nothing_to_decay_it_is_said_why():
+    model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 5)).requires_grad_(False)
+    model[0].requires_grad_(True)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    said = r"decay of SGD: 0 of 3 parameters decay; not: .*1 role embedding.*; choose others with select="
+    with pytest.raises(ModelError, match=said):
+        nk.decay(optimizer, 0.1, model=model)
 
 
 def test_a_scheduler_is_neither_optimizer_nor_schedule():
@@ -91,6 +104,8 @@ def test_a_scheduler_is_neither_optimizer_nor_schedule():
         nk.decay(scheduler, 0.1)
     with pytest.raises(ArgumentError, match="schedule=StepLR: it changes lr, which decay follows by itself"):
         nk.decay(optimizer, 0.1, schedule=scheduler)
+    with pytest.raises(ArgumentError, match="schedule=StepLR: it changes lr, which decay follows by itself"):
+        nk.decay(optimizer, 0.1, schedule=torch.optim.lr_scheduler.StepLR)
 
 
 def test_several_optimizers_are_refused():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -22,11 +23,17 @@ def net():
 MISTAKES = [
     (nk.penalty, "penalty: no coefficient above 0 among l1, l2, group, toward, orthogonality, spectral"),
     (lambda m: nk.penalty(m, l2=0), "no coefficient above 0"),
-    (lambda m: nk.penalty(m, l2=-0.1), "l2=-0.1: expected a coefficient, a finite number of at least 0"),
-    (lambda m: nk.penalty(m, l1=float("nan")), "l1=nan: expected a coefficient"),
-    (lambda m: nk.penalty(m, l2=True), "l2=True: expected a coefficient"),
-    (lambda m: nk.penalty(m, l2="1e-4"), "l2='1e-4': expected a coefficient"),
-    (lambda m: nk.penalty(m, l2=torch.ones((), requires_grad=True)), "expected a coefficient without a gradient"),
+    (lambda m: nk.penalty(m, l2=-0.1), "l2=-0.1: expected a finite number of at least 0"),
+    (lambda m: nk.penalty(m, l1=float("nan")), "l1=nan: expected a finite number"),
+    (lambda m: nk.penalty(m, l2=True), "l2=True: expected a finite number"),
+    (lambda m: nk.penalty(m, l2="1e-4"), "l2='1e-4': expected a finite number"),
+    (lambda m: nk.penalty(m, l2=torch.ones((), device="meta")), "expected a finite number"),
+    (lambda m: nk.penalty(torch.optim.SGD(m.parameters(), lr=0.1)), "model=SGD: a penalty is of a model's weights"),
+    (
+        lambda m: nk.penalty(m, l2=0.1, reference=np.ones(3)),
+        "reference=<ndarray of shape (3,)> without toward=; give toward=",
+    ),
+    (lambda m: nk.penalty(m, l2=torch.ones((), requires_grad=True)), "of at least 0 without a gradient"),
     (lambda m: nk.penalty(nn.Linear, l2=0.1), "model=Linear is a class; give an instance"),
     (lambda m: nk.penalty(None, l2=0.1), "model=None: expected a torch.nn.Module"),
     (lambda m: nk.penalty("model", l2=0.1), "model=str: expected a torch.nn.Module"),

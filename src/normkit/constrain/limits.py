@@ -16,6 +16,7 @@ from numbers import Real
 from types import ModuleType
 from typing import Any
 
+from normkit.asked import known
 from normkit.errors import ArgumentError, in_brief
 from normkit.groups import Per
 from normkit.lengths import epsilon, math_for, measured, other_axes, refuse_lengths, tiniest
@@ -110,15 +111,16 @@ def hold(w: Any, target: Any, per: Per = 0) -> Any:
 
 def checked_length(length: Any, name: str) -> float:
     """Raises: ArgumentError unless it is a finite number above 0."""
-    if isinstance(length, bool) or not isinstance(length, Real) or not 0 < float(length) < math.inf:
+    found = known(length)
+    if found is None or not 0 < found < math.inf:
         raise ArgumentError(f"{name}={in_brief(length)}: expected a length, a finite number above 0")
-    return float(length)
+    return found
 
 
 def checked_limits(limits: Any) -> tuple[float, float]:
     """Raises: ArgumentError unless these are two numbers, 0 <= lo <= hi, and hi is finite and above 0."""
     given = tuple(limits) if isinstance(limits, tuple | list) else ()
-    numbers = [float(x) for x in given if isinstance(x, Real) and not isinstance(x, bool)]
+    numbers = [found for found in map(known, given) if found is not None]
     if len(given) == len(numbers) == 2 and 0 <= numbers[0] <= numbers[1] and 0 < numbers[1] < math.inf:
         return numbers[0], numbers[1]
     raise ArgumentError(

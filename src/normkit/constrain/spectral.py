@@ -131,7 +131,7 @@ def _capped(found: _Matrix, limit: float) -> Any:
     order = (*(axis for axis in range(len(w.shape)) if axis not in found.others), *found.others)
     whole = xp.reshaped(matrix, tuple(int(w.shape[axis]) for axis in order))
     result = xp.as_type_of(xp.transposed(whole, tuple(map(order.index, range(len(order))))), w)
-    return xp.where(xp.largest(sigma, (0, 1)) > limit, result, w)
+    return xp.where(xp.reshaped(xp.largest(sigma, (0, 1)), ()) > limit, result, w)
 
 
 def _least(xp: ModuleType, sigma: Any, limit: Any) -> Any:

@@ -88,11 +88,16 @@ KINDS: dict[str, Kind] = {
 }
 
 
+OF_OPTIMIZERS = {"adamw": "decoupled", "adam": "l2", "sgd": "l2", "adamc": "corrected"}  # what each does by itself
+
+
 def checked_kind(kind: object) -> Kind:
     """Raises: ArgumentError for what names no kind."""
     found = KINDS.get(kind) if isinstance(kind, str) else None
     if found is None:
-        raise ArgumentError(f"kind={in_brief(kind)}: expected one of {', '.join(map(repr, KINDS))}")
+        own = OF_OPTIMIZERS.get(kind.lower()) if isinstance(kind, str) else None
+        more = f"; that of {kind} is {own!r}" if own else ""
+        raise ArgumentError(f"kind={in_brief(kind)}: expected one of {', '.join(map(repr, KINDS))}{more}")
     return found
 
 

@@ -3,45 +3,44 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax
-import numpy as np
 
+from normkit.asked import known, number
 from normkit.errors import ArgumentError, in_brief
+
+INJECTED = "where optax.inject_hyperparams makes it one, name the argument in its static_args="
 
 
 def coefficient(value: Any, said: str, advice: str = "") -> float:
-    """A finite number of at least 0 as Python's; 0 for None.
+    """A finite number of at least 0 as Python's.
 
     Raises: ArgumentError for what is none, or is not known before the step.
     """
-    if value is None:
-        return 0.0
-    found = known(value)
-    if found is None or not 0 <= found < math.inf:
-        advice = f"; {advice}" if advice else ""
-        raise ArgumentError(f"{said}={_shown(value)}: expected a finite number of at least 0{advice}")
-    return found
+    return number(value, said, advice=f"; {advice}" if advice else injected(value))
 
 
-def known(value: Any) -> float | None:
-    """A number of Python, NumPy or JAX as Python's; None for what is no number, or has none yet (jax traces it)."""
-    if isinstance(value, bool | np.bool_ | str | jax.core.Tracer | jax.ShapeDtypeStruct):
-        return None
-    if isinstance(value, jax.Array | np.ndarray) and (value.ndim or "float" not in str(value.dtype)):
-        return None
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
+def injected(*values: Any) -> str:
+    """What to do about numbers that jax traces, if one of them is."""
+    return f"; {INJECTED}" if any(map(is_traced, values)) else ""
 
 
 def is_traced(value: Any) -> bool:
     """Is it a single number that jax traces, as `optax.inject_hyperparams` gives?"""
     return isinstance(value, jax.core.Tracer) and not value.shape
+
+
+def refuse_traced(given: Mapping[str, Any]) -> None:
+    """Raises: ArgumentError for a number, or one of several, that jax traces."""
+    for name, value in given.items():
+        for each in value if isinstance(value, tuple | list) else [value]:
+            if is_traced(each):
+                raise ArgumentError(
+                    f"{name}={_shown(each)}: expected a number that is known before the step; {INJECTED}"
+                )
 
 
 @dataclass(frozen=True)

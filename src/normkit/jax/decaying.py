@@ -9,10 +9,13 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from normkit.decay import KINDS, checked_kind, coupled, decayed, refuse_divergent, share
+from normkit.asked import known
+from normkit.decay import KINDS, coupled, decayed, refuse_divergent, share
+from normkit.decay.asked import checked_request
 from normkit.errors import ArgumentError, ModelError
 from normkit.groups import Per
-from normkit.jax.coefficients import Rate, coefficient, is_traced, known, rate
+from normkit.jax.coefficients import Rate, coefficient, is_traced, rate
+from normkit.jax.own_decay import OwnDecay, own_decays
 from normkit.jax.targets import Path, Target
 from normkit.jax.transform import (
     Rule,
@@ -21,8 +24,6 @@ from normkit.jax.transform import (
     extended,
     if_made,
     like,
-    own_decay,
-    refuse_state,
     step_made,
 )
 from normkit.jax.walk import walk
@@ -82,28 +83,25 @@ def decay(
     length         for "toward": a number, or "initial", the length of each group that `init` gets
     per            the groups of `length`: "tensor", "out", "in" or kept axes
 
-    What comes back has `init`, `update(updates, state, params)` and `explain(params)`, inside jit, vmap and scan, in a
-    chain, a mask or `nnx.Optimizer`. All of w above is the weight before the step; the optimizer's update comes on top.
-    Of a weight in two parts (`nk.weight_norm`), g decays and v does not. Weights without an update (None) are left
-    alone. Around `optax.MultiSteps`, a step is one of the optimizer, not one that collects a gradient only.
+    What comes back has `init`, `update(updates, state, params)`, `explain(params)` and `project` (of `nk.constrain`
+    inside it), and works inside jit, vmap and scan, in a chain, a mask or `nnx.Optimizer`. All of w above is the weight
+    before the step; the optimizer's update comes on top. Of a weight in two parts (`nk.weight_norm`), g decays and v
+    does not. Weights without an update (None) are left alone. Around `optax.MultiSteps`, a step is one of the
+    optimizer, not one that collects a gradient only; what leaves out steps in another way, such as
+    `optax.apply_if_finite`, belongs around decay and not inside.
 
     Raises: ArgumentError for what is no transformation, a rate that is absent, no number or (as lr_ref) 0, an unknown
     kind, a step that takes twice the weight or more (with a schedule: in the first step, and outside jit in any); in
-    `init` for a rule that reaches nothing; in `update` without params. ModelError where the optimizer decays by itself.
+    `init` for a rule that reaches nothing; in `update` without params. ModelError where the optimizer decays the same
+    weights by itself, as far as that is seen: what optax makes, weights under its masks and labels in `init`.
     Source: Loshchilov & Hutter 2019, arXiv:1711.05101; Defazio 2025, arXiv:2506.02285; arXiv:2510.12402 (cautious).
     """
-    inner, name = extended(optimizer, "decay"), checked_kind(kind).name
+    inner = extended(optimizer, "decay")
+    name = checked_request(kind, lr_ref=lr_ref, reference=reference, length=length, per=per).name
     if not is_traced(weight_decay):
-        weight_decay = coefficient(weight_decay, "weight_decay", CHANGING) or 0.0
+        weight_decay = coefficient(weight_decay, "weight_decay", CHANGING)
     lr = None if learning_rate is None and name == "l2" else rate(learning_rate, "learning_rate", SAME)
     factor = rate(1.0 if schedule is None else schedule, "schedule", "it is a factor on weight_decay")
-    if name != "toward" and (reference is not None or length is not None):
-        given = "reference" if reference is not None else "length"
-        raise ArgumentError(f"decay(kind={kind!r}, {given}=...): only kind='toward' has one")
-    if name == "toward":
-        _refuse_aims(reference, length)
-    if length is None and per != "tensor":
-        raise ArgumentError(f"decay(kind={kind!r}, per={per!r}): per= is for the groups of length=, and that is absent")
     if lr_ref is not None and not is_traced(lr_ref):
         lr_ref = coefficient(lr_ref, "lr_ref")
     rule = Decay(inner, select, weight_decay, lr, name, factor, lr_ref, reference, length, per)
@@ -124,6 +122,7 @@ class Decay(Rule):
     length: Any
     per: Per
     verb: ClassVar[str] = "decay"
+    state: ClassVar[type] = DecayState
 
     @property
     def said(self) -> str:
@@ -146,13 +145,9 @@ class Decay(Rule):
             number = known(ref)
             share(self.kind, 0.0, lr=1.0, lr_ref=ref if number is None else number)
         self._refuse_divergent(0, self._ref())
-        own = own_decay(self.optimizer) if known(self.weight_decay) != 0 else None
-        if own is not None:
-            given = "by a schedule" if callable(own) else f"with {own:g}"
-            raise ModelError(
-                f"this optimizer decays all weights {given} by itself, as optax.adamw and optax.lion do: they would be "
-                "decayed twice; make it with weight_decay=0.0, or give it a mask"
-            )
+        for own in self._own_decays():
+            if not own.masks:
+                self._refuse_own(own, "all weights")
 
     def init(self, params: Any) -> DecayState:
         """The state of the optimizer, and what this rule remembers."""
@@ -162,12 +157,15 @@ class Decay(Rule):
                 f"decay(kind={self.kind!r}) around optax.MultiSteps would add to each gradient that it collects; put "
                 "it inside: optax.MultiSteps(nk.decay(...), k)"
             )
+        for own in self._own_decays() if targets else ():
+            if twice := targets.keys() & own.paths(params):
+                self._refuse_own(own, min(targets[path].param.name for path in twice))
         ref = jnp.asarray(self._ref(), float) if KINDS[self.kind].needs_ref else None
         return DecayState(inner_state, jnp.zeros([], jnp.int32), ref, self._aims(params, targets))
 
     def _update(self, updates: Any, state: DecayState, params: Any = None, **extra: Any) -> tuple[Any, DecayState]:
         """The optimizer's update with the decay in it; what else is given is for the optimizer."""
-        refuse_state(state, DecayState, self.verb)
+        self.refuse_other(state)
         pairs = self.pairs(updates, params)
         self._refuse_divergent(state.count, state.lr_ref)
         taken = {"lr_ref": state.lr_ref, "factor": self.factor.at(state.count)}
@@ -197,6 +195,15 @@ class Decay(Rule):
             updates = pairs.changed(updates, change)
         count = if_made(made, state.count + (state.count < jnp.iinfo(jnp.int32).max), state.count)
         return updates, DecayState(inner_state, count, state.lr_ref, state.reference)
+
+    def _own_decays(self) -> list[OwnDecay]:
+        return list(own_decays(self.optimizer)) if known(self.weight_decay) != 0 else []
+
+    def _refuse_own(self, own: OwnDecay, what: str) -> None:
+        raise ModelError(
+            f"nk.decay(...) around an optimizer that decays {what} {own.said} by itself, as optax.adamw and optax.lion "
+            "do: decay would be taken twice; make it with weight_decay=0.0, or give it a mask of other weights"
+        )
 
     def _kept(self, target: Target) -> Per:
         return "tensor" if self.length is None else target.kept_in_g(self.per, "decay(length=...)")
@@ -250,14 +257,3 @@ def _aim(given: dict[str, Any], target: Target, array: Any) -> Any:
             "or reference='initial'"
         )
     return jnp.array(given[name], array.dtype, copy=True)
-
-
-def _refuse_aims(reference: Any, length: Any) -> None:
-    """Raises: ArgumentError unless there is one of the two, and it is of use."""
-    if (reference is None) == (length is None):
-        which = "neither was given" if reference is None else "both were given"
-        raise ArgumentError(f"kind={'toward'!r} needs one of reference= and length=, and {which}")
-    if isinstance(reference, str) and reference != "initial":
-        raise ArgumentError(f"reference={reference!r}: expected 'initial', or a tree like params")
-    if length is not None and length != "initial":
-        coefficient(length, "length", "or 'initial', the lengths that the weights begin with")

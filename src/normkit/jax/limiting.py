@@ -11,20 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from normkit.constrain import hold, max_norm, min_max_norm, spectral_cap, unit_norm
-from normkit.constrain.limits import checked_length, checked_limits
-from normkit.errors import ArgumentError, ModelError, in_brief
+from normkit.constrain.asked import one_limit
+from normkit.errors import ArgumentError, ModelError
 from normkit.groups import Per
+from normkit.jax.coefficients import refuse_traced
 from normkit.jax.stacks import of_each_layer
 from normkit.jax.targets import Path, Target
 from normkit.jax.transform import (
     Rule,
-    Wrapped,
     at_paths,
     extended,
     if_made,
     leading_to,
     like,
-    refuse_state,
     step_made,
 )
 from normkit.lengths import norm_except_dim
@@ -38,13 +37,6 @@ Limits: dict[str, Callable[[Any, Any, Any], Any]] = {
     "min_max_norm": min_max_norm,
     "hold": hold,
 }
-CHECKS: dict[str, Callable[[Any], Any]] = {
-    "max_norm": lambda value: checked_length(value, "max_norm"),
-    "unit_norm": lambda value: value,
-    "min_max_norm": checked_limits,
-    "hold": lambda value: value if value == "initial" else checked_length(value, "hold"),
-    "spectral_cap": lambda value: checked_length(value, "spectral_cap"),
-}
 
 
 class ConstrainState(NamedTuple):
@@ -52,18 +44,6 @@ class ConstrainState(NamedTuple):
 
     inner_state: Any
     lengths: Any
-
-
-class Constrained(Wrapped):
-    """An optax transformation after whose updates the weights are within a limit."""
-
-    def project(self, params: Any, state: Any = None) -> Any:
-        """The weights within the limit, now and exactly; what satisfies it comes back bit by bit.
-
-        state: needed for hold="initial" alone, whose lengths it holds. Limits of constraints further in are applied
-        before. Raises: ArgumentError as `init`, and for hold="initial" without the state.
-        """
-        return self.init.__self__.project(params, state)
 
 
 def constrain(
@@ -109,19 +89,9 @@ def constrain(
         "hold": hold,
         "spectral_cap": spectral_cap,
     }
-    found = {name: value for name, value in given.items() if value is not None and value is not False}
-    if len(found) != 1:
-        said = ", ".join(f"{name}={in_brief(value)}" for name, value in found.items())
-        raise ArgumentError(
-            f"constrain(..., {said}): expected one of {', '.join(given)}; wrap again for another one"
-            if found
-            else f"constrain({type(optimizer).__name__}): expected one of {', '.join(given)}"
-        )
-    ((name, value),) = found.items()
-    if name == "unit_norm" and value is not True:
-        raise ArgumentError(f"unit_norm={in_brief(value)}: expected True; for another length take hold=")
-    rule = Constraint(extended(optimizer, "constrain"), select, name, CHECKS[name](value), per)
-    return rule.wrapped(Constrained)
+    refuse_traced(given)
+    rule = Constraint(extended(optimizer, "constrain"), select, *one_limit(given), per)
+    return rule.wrapped()
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +102,7 @@ class Constraint(Rule):
     value: Any
     per: Per
     verb: ClassVar[str] = "constrain"
+    state: ClassVar[type] = ConstrainState
 
     @property
     def said(self) -> str:
@@ -164,7 +135,7 @@ class Constraint(Rule):
         self, updates: Any, state: ConstrainState, params: Any = None, **extra: Any
     ) -> tuple[Any, ConstrainState]:
         """The update that leads to limited weights; what else is given is for the optimizer."""
-        refuse_state(state, ConstrainState, self.verb)
+        self.refuse_other(state)
         pairs = self.pairs(updates, params)
         updates, inner_state = self.optimizer.update(updates, state.inner_state, params, **extra)
         made, lengths = step_made(state.inner_state, inner_state), at_paths(state.lengths)
@@ -174,16 +145,14 @@ class Constraint(Rule):
 
         return pairs.changed(updates, change), ConstrainState(inner_state, state.lengths)
 
-    def project(self, params: Any, state: Any = None) -> Any:
-        """See `Constrained.project`."""
-        if self.value == "initial" and not isinstance(state, ConstrainState):
+    def project(self, params: Any, state: Any) -> Any:
+        """See `Wrapped.project`."""
+        if self.value == "initial" and state is None:
             raise ArgumentError(
                 f"project(<{type(params).__name__}>): the lengths of hold='initial' are in the state; call "
                 "project(params, state)"
             )
-        before = getattr(self.optimizer, "project", None)
-        if before is not None:
-            params = before(params, None if state is None else state.inner_state)
+        params = super().project(params, state)
         lengths = {} if state is None else at_paths(state.lengths)
         leaves, structure = jax.tree_util.tree_flatten_with_path(params)
         targets = self.targets(params)

@@ -11,13 +11,13 @@ import jax.numpy as jnp
 
 from normkit.errors import ArgumentError, in_brief
 from normkit.groups import Per
-from normkit.jax.coefficients import coefficient
 from normkit.jax.parts import whole
 from normkit.jax.stacks import of_each_layer
 from normkit.jax.targets import Target, taken
 from normkit.jax.walk import walk
 from normkit.ops.jax_mesh import automatic
 from normkit.penalize import group, l1, l2, orthogonality, spectral, toward
+from normkit.penalize.coefficients import coefficients
 from normkit.penalize.terms import refuse_reference
 from normkit.spectrum import spectral_start
 
@@ -108,11 +108,7 @@ def penalty_terms(
         "orthogonality": orthogonality,
         "spectral": spectral,
     }
-    numbers = {name: coefficient(value, name, SCALED) for name, value in given.items()}
-    numbers = {name: value for name, value in numbers.items() if value}
-    if not numbers:
-        said = ", ".join(f"{name}={value!r}" for name, value in given.items() if value is not None)
-        raise ArgumentError(f"penalty({said}): expected a coefficient above 0 for one of {', '.join(given)}")
+    numbers = coefficients(given, advice=f"; {SCALED}")
     targets = taken(params, select, "penalize")
     references = _references(reference, targets, toward if "toward" in numbers else None)
     weights = [jnp.asarray(whole(target.array)) for target in targets]

@@ -8,12 +8,13 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 
-from normkit.errors import ArgumentError, ModelError
+from normkit.errors import ModelError
 from normkit.groups import Per
-from normkit.jax.coefficients import Rate, coefficient, rate
+from normkit.jax.coefficients import Rate, injected, rate
 from normkit.jax.targets import Path, Target
-from normkit.jax.transform import Rule, extended, if_made, leading_to, refuse_state, step_made
+from normkit.jax.transform import Rule, extended, if_made, leading_to, step_made
 from normkit.penalize import group_threshold, soft_threshold
+from normkit.penalize.coefficients import coefficients
 
 SAME = "give the number or the schedule that the optimizer has: a threshold is lr times the coefficient"
 
@@ -51,16 +52,14 @@ def proximal(
     gradient, SGD with or without momentum; an adaptive one, such as Adam, has other rates for each entry, and this
     threshold all the same. Of a weight in two parts (`nk.weight_norm`), `group` changes g; `l1` is refused.
 
-    What comes back has `init`, `update(updates, state, params)` and `explain(params)`.
+    What comes back has `init`, `update(updates, state, params)`, `explain(params)` and `project` (of `nk.constrain`).
     Raises: ArgumentError for what is no transformation, coefficients that are absent, negative or no numbers, a rate
     that is absent; in `init` for a rule that reaches nothing, unknown axes; in `update` without params. ModelError for
     a weight in two parts and l1, or other groups than g has.
     """
-    numbers = {"l1": coefficient(l1, "l1"), "group": coefficient(group, "group")}
-    if not any(numbers.values()):
-        raise ArgumentError(f"proximal(l1={l1!r}, group={group!r}): expected a coefficient above 0 for one of the two")
+    numbers = coefficients({"l1": l1, "group": group}, "proximal", advice=injected(l1, group))
     lr = rate(learning_rate, "learning_rate", SAME)
-    rule = Proximal(extended(optimizer, "proximal"), select, numbers["l1"], numbers["group"], lr, per)
+    rule = Proximal(extended(optimizer, "proximal"), select, numbers.get("l1", 0.0), numbers.get("group", 0.0), lr, per)
     return rule.wrapped()
 
 
@@ -73,6 +72,7 @@ class Proximal(Rule):
     rate: Rate
     per: Per
     verb: ClassVar[str] = "proximal"
+    state: ClassVar[type] = ProximalState
 
     @property
     def said(self) -> str:
@@ -95,7 +95,7 @@ class Proximal(Rule):
         self, updates: Any, state: ProximalState, params: Any = None, **extra: Any
     ) -> tuple[Any, ProximalState]:
         """The update that leads to the weights after the proximal step; what else is given is for the optimizer."""
-        refuse_state(state, ProximalState, self.verb)
+        self.refuse_other(state)
         pairs = self.pairs(updates, params)
         updates, inner_state = self.optimizer.update(updates, state.inner_state, params, **extra)
         made, lr = step_made(state.inner_state, inner_state), self.rate.at(state.count)

@@ -29,6 +29,15 @@ class Wrapped(optax.GradientTransformationExtraArgs):  # type: ignore[misc]  # o
         found: Explanation = self.init.__self__.explain(params)
         return found
 
+    def project(self, params: Any, state: Any = None) -> Any:
+        """The weights within the limits of `nk.constrain` here and further in, now and exactly, those inside first.
+
+        What satisfies them comes back bit by bit; without such limits, all. state: needed for hold="initial" alone,
+        whose lengths it holds. Raises: ArgumentError as `init`, and for hold="initial" without the state; StateError
+        for the state of something else.
+        """
+        return self.init.__self__.project(params, state)
+
     def __repr__(self) -> str:
         rule = self.init.__self__
         inner = rule.optimizer if isinstance(rule.optimizer, Wrapped) else "an optax transformation"
@@ -42,6 +51,7 @@ class Rule:
     optimizer: Any
     select: Any
     verb: ClassVar[str]
+    state: ClassVar[type]  # of which kind its state is
 
     @property
     def said(self) -> str:
@@ -56,9 +66,9 @@ class Rule:
         """The weights that change, by the path of the array that does."""
         return by_path(params, self.select, self.verb)
 
-    def wrapped(self, kind: type[Wrapped] = Wrapped) -> Any:
+    def wrapped(self) -> Any:
         """The transformation."""
-        return kind(self.init, self._update)
+        return Wrapped(self.init, self._update)
 
     def init(self, params: Any) -> Any:
         """The state to begin with."""
@@ -75,6 +85,22 @@ class Rule:
             return own
         return Explanation(tuple(map(_after, self.optimizer.explain(params).rows, own.rows)))
 
+    def project(self, params: Any, state: Any) -> Any:
+        """See `Wrapped.project`; of the limits further in."""
+        if state is not None:
+            self.refuse_other(state)
+        if not isinstance(self.optimizer, Wrapped):
+            return params
+        return self.optimizer.project(params, None if state is None else state.inner_state)
+
+    def refuse_other(self, state: Any) -> None:
+        """Raises: StateError for the state of something else, such as that of the optimizer before it was wrapped."""
+        if not isinstance(state, self.state):
+            raise StateError(
+                f"nk.{self.verb}(...) was given a {type(state).__name__} as its state; make one by the init(params) of "
+                f"what nk.{self.verb} returned"
+            )
+
     def pairs(self, updates: Any, params: Any) -> Pairs:
         """Updates and the weights that they are of.
 
@@ -90,8 +116,8 @@ class Rule:
         here = {path for path, _ in jax.tree_util.tree_flatten_with_path(updates)[0]}
         if targets and here and not here & set(weights):
             raise ArgumentError(
-                f"update(<{type(updates).__name__}>, state, <{type(params).__name__}>): none of {len(here)} updates "
-                "stands where one of the weights does; give trees of the same structure"
+                f"update(<{type(updates).__name__}>, state, <{type(params).__name__}>) of nk.{self.verb}(...): none of "
+                f"{len(here)} updates stands where one of the weights does; give trees of the same structure"
             )
         return Pairs(targets, weights)
 
@@ -159,43 +185,11 @@ def extended(optimizer: Any, verb: str) -> Any:
     if all(callable(getattr(optimizer, part, None)) for part in ("init", "update")):
         return optax.with_extra_args_support(optax.GradientTransformation(optimizer.init, optimizer.update))
     if callable(optimizer):
-        raise ArgumentError(f"{verb}({name}): this makes a transformation; call it first: {name}(...)")
+        raise ArgumentError(
+            f"{verb}({in_brief(optimizer)}): expected an optax transformation, such as optax.adam(1e-3); a function "
+            "that makes one is to be called first"
+        )
     raise ArgumentError(f"{verb}({in_brief(optimizer)}): expected an optax transformation, such as optax.adam(1e-3)")
-
-
-def own_decay(optimizer: Any) -> Any:
-    """What the transformation decays all weights with by itself (`optax.adamw`), as far as it can be seen; else None.
-
-    What optax makes are functions: looked for is the one of `optax.add_decayed_weights` among those that they hold,
-    but not below a mask.
-    """
-    waiting, seen = [optimizer], set()
-    while waiting:
-        node = waiting.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        if isinstance(node, tuple | list):
-            waiting += node
-        elif isinstance(node, Rule):
-            waiting.append(node.optimizer)
-        elif isinstance(node, optax.MultiSteps):
-            waiting.append(node.inner_opt)
-        elif hasattr(node, "__self__"):
-            waiting.append(node.__self__)
-        elif getattr(node, "__closure__", None) and not node.__qualname__.startswith(("masked.", "partition.")):
-            held = dict(zip(node.__code__.co_freevars, _contents(node), strict=True))
-            if node.__qualname__.startswith("add_decayed_weights."):
-                given = held.get("weight_decay")
-                if callable(given) or (isinstance(given, int | float) and given > 0):
-                    return given
-            else:
-                waiting += held.values()
-    return None
-
-
-def _contents(function: Any) -> list[Any]:
-    return [getattr(cell, "cell_contents", None) for cell in function.__closure__]
 
 
 # --- MultiSteps -------------------------------------------------------------------------------------------------------
@@ -229,12 +223,3 @@ def if_made(made: Any, new: Any, old: Any) -> Any:
 
 def _is_of(kind: type, node: Any) -> bool:
     return isinstance(node, kind)
-
-
-def refuse_state(state: Any, kind: type, verb: str) -> None:
-    """Raises: StateError for the state of something else, such as that of the optimizer before it was wrapped."""
-    if not isinstance(state, kind):
-        raise StateError(
-            f"nk.{verb}(...) was given a {type(state).__name__} as its state; make one by the init(params) of "
-            f"what nk.{verb} returned"
-        )

@@ -17,7 +17,7 @@ from normkit.keras.rule import Decay, Limit, Proximal, Rule
 from normkit.keras.walk import Located, walk
 from normkit.select import select as select_params
 from normkit.select.selection import Row
-from normkit.types import Param
+from normkit.types import Param, Part
 
 
 class Aim(NamedTuple):
@@ -54,7 +54,7 @@ def aimed(rule: Rule, everything: Sequence[Located], variables: Sequence[Any]) -
         param = located.param
         whole = param.name.rpartition(".")[0] if param.part in ("g", "v") else ""
         by_weight = whole in chosen
-        said = row.why
+        said = row.why if row.why != "frozen" or _is_floating(param) else _not_floating(param)
         if param.name in chosen or by_weight:
             said = _left_out(located, places, by_weight=by_weight)
             if not said:
@@ -78,7 +78,7 @@ def located_by_path(variables: Sequence[Any]) -> list[Located]:
         if weight is None:
             found.append(_by_path(path, variable, variable))
             continue
-        part = "g" if weight.g is variable else "v"
+        part: Part = "g" if weight.g is variable else "v"
         whole = _by_path(weight.path, weight, weight)
         if not any(each.variable is weight for each in found):
             found.append(replace(whole, param=replace(whole.param, part="effective")))
@@ -104,7 +104,10 @@ def givens(rule: Rule, aims: Sequence[Aim], variables: Sequence[Any], given: Map
     for aim in aims:
         name = aim.name if aim.name in given else f"{aim.name}.g"
         if name not in given:
-            raise ArgumentError(f"reference has no array for {aim.name}; it has {', '.join(map(str, list(given)[:8]))}")
+            raise ArgumentError(
+                f"reference has no array for {aim.name}, only for {', '.join(map(str, list(given)[:8])) or 'nothing'}; "
+                f"add it, or leave it out with select='!{aim.name}'"
+            )
         array, variable = keras.ops.convert_to_numpy(given[name]), variables[aim.place]
         weight = weight_of(variable)
         if weight is not None and array.shape == tuple(weight.shape) != tuple(variable.shape):
@@ -129,11 +132,19 @@ def _left_out(located: Located, places: Mapping[int, int], *, by_weight: bool) -
         return "computed from its parts"
     if by_weight and param.part == "v":
         return "direction of a weight-normed weight"
-    if "float" not in param.dtype:
-        return f"{param.dtype}, not floating-point"
+    if not _is_floating(param):
+        return _not_floating(param)
     if id(located.variable) not in places:
         return "not in this optimizer" if param.trainable else "frozen"
     return ""
+
+
+def _is_floating(param: Param) -> bool:
+    return "float" in param.dtype
+
+
+def _not_floating(param: Param) -> str:
+    return f"{param.dtype}, not floating-point"
 
 
 def _aim(rule: Rule, located: Located, weight: Located | None, place: int) -> Aim:

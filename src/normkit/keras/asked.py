@@ -39,11 +39,30 @@ def checked_number(name: str, value: Any, advice: str) -> float:
     return float(value)
 
 
+def number_of(value: Any) -> float:
+    """A number of Python's, from a tensor of one entry as well."""
+    return float(keras.ops.convert_to_numpy(value))
+
+
 def checked_schedule(schedule: Any) -> Any:
+    """The schedule, once it has given a factor for step 0."""
     if schedule is not None and not callable(schedule):
         raise ArgumentError(
             f"schedule={in_brief(schedule)}: expected a function from the step to a factor on weight_decay, or a "
             "keras.optimizers.schedules.LearningRateSchedule"
+        )
+    if schedule is None:
+        return None
+    try:
+        first = number_of(schedule(keras.ops.convert_to_tensor(0, "int32")))
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(
+            f"schedule={in_brief(schedule)} gives no number for step 0, a tensor ({error}); expected a function from "
+            "the step to a factor on weight_decay"
+        ) from error
+    if not 0 <= first < math.inf:
+        raise ArgumentError(
+            f"schedule={in_brief(schedule)} gives {first:g} at step 0; expected a factor of at least 0 on weight_decay"
         )
     return schedule
 

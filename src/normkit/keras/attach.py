@@ -10,7 +10,7 @@ import keras
 
 from normkit.decay import checked_kind
 from normkit.errors import ArgumentError, ModelError, in_brief
-from normkit.groups import Per
+from normkit.groups import Per, check_per
 from normkit.keras.asked import (
     check_optimizer,
     checked_aim,
@@ -67,9 +67,10 @@ def decay(
 
     Exclusions are saved by the weights' places, so `save` and `load_model` keep them on every backend.
     Raises: ArgumentError for a bad argument, a rule that matches nothing, lr_ref that is 0, and a step that would take
-        twice the weight or more at the rate now or at one that is set; a LearningRateSchedule that gets there later is
-        not seen. ModelError for an optimizer that decays these itself, as AdamW does, for two decays of one weight, and
-        for an optimizer that is inside another one's rules. A refused call leaves the optimizer as it was.
+        twice the weight or more, at the rate and f now or at a rate that is set; a schedule, of lr or of f, that gets
+        there later is not seen. ModelError for an optimizer that decays these itself, as AdamW does, for two decays of
+        one weight, and for an optimizer that is inside another one's rules. A refused call leaves the optimizer as it
+        was.
     Source: Loshchilov & Hutter 2019, arXiv:1711.05101; Defazio 2025, arXiv:2506.02285 (corrected); arXiv:2510.12402
         (cautious); arXiv:2311.11446 (toward a length).
 
@@ -181,6 +182,7 @@ def proximal(
 def _ruled(verb: str, optimizer: Any, ruling: Ruling, model: Any) -> Any:
     """The optimizer with one more rule: itself, where it has some, else a new one around it."""
     parse(ruling.rule.select)
+    check_per(ruling.rule.per)
     if model is not None:
         check_model(model)
         _warn_compiled(verb, optimizer, model)
@@ -189,6 +191,7 @@ def _ruled(verb: str, optimizer: Any, ruling: Ruling, model: Any) -> Any:
         around, inner = inner, inner.inner_optimizer
     if isinstance(inner, RuledOptimizer):
         inner.add(ruling, model)
+        inner.shown_by(optimizer)
         return optimizer
     _refuse_unusable(verb, inner)
     before = vars(inner).get("apply")
@@ -201,6 +204,7 @@ def _ruled(verb: str, optimizer: Any, ruling: Ruling, model: Any) -> Any:
     if around is None:
         return made
     around.inner_optimizer = made
+    made.shown_by(optimizer)
     return optimizer
 
 

@@ -101,8 +101,10 @@ def kind_of(layer: Any, name: str, shape: tuple[int, ...], *, learned: bool = Tr
 def role_of_name(leaf: str) -> Role | None:
     """The role that every layer of the table gives to a weight of this name; None where they do not agree."""
     rows = [row for of_layer in LAYERS.values() for row in of_layer if row[0] == leaf]
-    roles = {row[1] for row in rows} | ({"kernel"} if leaf == "kernel" else set())
-    return next(iter(roles)) if len(roles) == 1 else None
+    roles: set[Role] = {row[1] for row in rows}
+    if leaf == "kernel":
+        roles.add("kernel")
+    return roles.pop() if len(roles) == 1 else None
 
 
 def _by_type(layer: Any, name: str, shape: tuple[int, ...]) -> Kind | None:

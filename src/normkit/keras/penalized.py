@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from normkit.errors import ArgumentError, in_brief
-from normkit.groups import Per, kept_axes
+from normkit.groups import Per, check_per, kept_axes
 from normkit.keras.effective import settled
 from normkit.keras.regularizer import OF_MATRIX, TERMS
 from normkit.keras.walk import Located, check_model, walk
@@ -43,6 +43,7 @@ def taken(model: Any, select: Any) -> list[Located]:
 
 
 def kept_of(chosen: Sequence[Located], terms: Mapping[str, float], per: Per) -> list[tuple[int, ...]]:
+    check_per(per)
     if not any(name in terms for name in OF_MATRIX):
         return [() for _ in chosen]
     return [kept_axes(per, each.param.shape, each.param) for each in chosen]
@@ -68,7 +69,10 @@ def references_of(found: Mapping[str, Any], given: Any, terms: Mapping[str, floa
             raise ArgumentError(f"reference has {name!r}, and the weights taken are {', '.join(list(found)[:8])}")
     for name, tensor in found.items():
         if name not in given:
-            raise ArgumentError(f"reference has no array for {name}, which is taken; it has {', '.join(given)}")
+            raise ArgumentError(
+                f"reference has no array for {name}, only for {', '.join(list(given)[:8]) or 'nothing'}; add it, or "
+                f"leave it out with select='!{name}'"
+            )
         refuse_reference(tensor, given[name])
     return {name: _array(value) for name, value in given.items()}
 

@@ -38,6 +38,11 @@ def penalty(
     The formulas, their units and what is refused are those of `add_penalty`. The value is in Keras' `floatx`.
     """
     terms = checked_terms(named(l1, l2, group, toward, orthogonality, spectral))
+    if isinstance(reference, str):
+        raise ArgumentError(
+            f"reference={reference!r}: the weights of this very call are at distance 0; expected arrays that you keep, "
+            "as {name: array}, or call add_penalty"
+        )
     if isinstance(model, keras.layers.Layer):
         chosen = taken(model, select)
         names, tensors = [each.param.name for each in chosen], [each.variable for each in chosen]
@@ -69,7 +74,9 @@ def _tensors(given: Any, select: Any) -> tuple[list[str], list[Any]]:
         raise ArgumentError(f"model={in_brief(given)} is empty: expected a Keras model, or tensors")
     for name, each in named.items():
         if not hasattr(each, "shape") or not hasattr(each, "dtype"):
-            check_model(each if len(named) == 1 else {name: each})
+            if isinstance(given, list | tuple | Mapping):
+                raise ArgumentError(f"model has {in_brief(each)} at {name!r}: expected a tensor")
+            check_model(each)
     return list(named), list(named.values())
 
 

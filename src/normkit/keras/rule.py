@@ -113,7 +113,7 @@ class Decay(Rule):
     def told(self) -> str:
         return f"{self.kind} {self.weight_decay:g}"
 
-    def refuse_rate(self, lr: float, factor: float = 1.0) -> float:
+    def taken(self, lr: float, factor: float) -> float:
         """What a step of this rate takes, where the kind takes it from the weight itself."""
         if self.kind == "l2":
             return 0.0

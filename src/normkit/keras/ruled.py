@@ -34,8 +34,9 @@ class RuledOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras
     inner_optimizer   any Keras optimizer; `learning_rate`, `iterations` and loss scaling are its own
     rules             as `get_config` writes them; a user calls the verbs
 
-    `explain()` prints what happens to which weight; `project()` applies the limits now. It is saved with the model:
-    `import normkit.keras` before `load_model`. What rules store are variables of the optimizer.
+    `explain()` prints what happens to which weight; `project()` applies the limits now; a loss scaler around it has
+    both as soon as the model is known. It is saved with the model: `import normkit.keras` before `load_model`. What
+    rules store are variables of the optimizer.
     """
 
     hands_on = True  # each call of it is one of the inner optimizer's
@@ -43,7 +44,7 @@ class RuledOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras
     def __init__(self, inner_optimizer: Any, rules: Sequence[Any] = (), name: str | None = None) -> None:
         super().__init__(learning_rate=0.0, name=name)
         self.inner_optimizer = inner_optimizer
-        held = vars(self)  # past the tracking of attributes, which takes lists of variables for the optimizer's own
+        held = self.__dict__  # past the tracking of attributes, which takes lists of variables for the optimizer's own
         held["_rulings"] = [each if isinstance(each, Ruling) else saved_ruling(each) for each in rules]
         held["_model"] = Weakly()
         held["_applying"] = False
@@ -63,7 +64,8 @@ class RuledOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras
         found = [resolved(ruling, variables, model) for ruling in self._rulings]
         refuse_conflicts(self.inner_optimizer, self._rulings, found, variables)
         super().build(variables)
-        vars(self)["_model"] = Weakly(model)
+        self.__dict__["_model"] = Weakly(model)
+        self.shown_by(getattr(model, "optimizer", None))
         for ruling, each in zip(self._rulings, found, strict=True):
             self._settle(ruling, each)
         for leaf in leaves_of(inner_of(self.inner_optimizer)):
@@ -72,7 +74,7 @@ class RuledOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         if not self.built and trainable_variables is not None:
             self.build(list(trainable_variables))
-        held = vars(self)
+        held = self.__dict__
         held["_applying"] = True
         try:
             self.inner_optimizer.apply(grads, trainable_variables)
@@ -98,17 +100,18 @@ class RuledOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
         if isinstance(value, int | float):
+            step = int(value_now(self.iterations))
             for ruling in self._rulings:
-                refuse_rate(ruling.rule, float(value))
+                refuse_rate(ruling.rule, float(value), step)
         self.inner_optimizer.learning_rate = value
 
     @property
     def loss_scale_factor(self) -> Any:
-        return getattr(vars(self).get("inner_optimizer"), "loss_scale_factor", None)
+        return getattr(self.__dict__.get("inner_optimizer"), "loss_scale_factor", None)
 
     @loss_scale_factor.setter
     def loss_scale_factor(self, value: Any) -> None:
-        if "inner_optimizer" in vars(self):
+        if "inner_optimizer" in self.__dict__:
             self.inner_optimizer.loss_scale_factor = value
 
     def scale_loss(self, loss: Any) -> Any:
@@ -183,6 +186,15 @@ class RuledOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras
 
     # -- what the verbs call -------------------------------------------------------------------------------------------
 
+    def shown_by(self, outer: Any) -> None:
+        """Let the optimizers around it, such as a loss scaler, have `explain` and `project` as well."""
+        around = []
+        while outer is not self and hasattr(outer, "inner_optimizer"):
+            around.append(outer)
+            outer = outer.inner_optimizer
+        for each in around if outer is self else ():
+            vars(each).update(explain=self.explain, project=self.project)
+
     def add(self, ruling: Ruling, model: Any) -> None:
         """One more rule. Raises: what `resolved` and `refuse_conflicts` raise; nothing is changed then."""
         inner, model = self.inner_optimizer, self._model.get() if model is None else model
@@ -197,7 +209,7 @@ class RuledOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras
             ruling.rows, ruling.aims, ruling.shapes = found.rows, found.aims, shapes_of(variables)
             ruling.starts = {} if self.built else starts
         self._rulings.append(ruling)
-        vars(self)["_model"] = Weakly(model)
+        self.__dict__["_model"] = Weakly(model)
         if self.built:
             self._settle(ruling, found)
             if model is not None:

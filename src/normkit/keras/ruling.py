@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import keras
+
 from normkit.decay import refuse_divergent
 from normkit.errors import ModelError
 from normkit.keras.aims import Aim, Aimed, aimed, givens, located
+from normkit.keras.asked import number_of
 from normkit.keras.inside import decays
 from normkit.keras.ring_hooks import inner_of, leaves_of
 from normkit.keras.rule import Decay, Limit, Rule, is_written, rule_from
@@ -50,7 +53,7 @@ def saved_ruling(config: Mapping[str, Any]) -> Ruling:
 def resolved(ruling: Ruling, variables: Sequence[Any], model: Any) -> Aimed:
     """What a rule reaches of these variables: what it did, where they have the same shapes and no more is known."""
     if ruling.aims and ruling.shapes == shapes_of(variables) and not (ruling.rows and model is not None):
-        found = Aimed(ruling.aims, ruling.rows or _rows(ruling, variables))
+        found = Aimed(ruling.aims, ruling.rows or _rows(ruling, variables, model))
     else:
         if ruling.aims and not ruling.rows and not is_written(ruling.rule.select):
             raise ModelError(f"{ruling.rule.told} was saved for {len(ruling.shapes)} other weights than these")
@@ -84,10 +87,13 @@ def refuse_conflicts(
                 )
 
 
-def refuse_rate(rule: Rule, lr: float | None) -> None:
-    """Raises: ArgumentError for a decay that diverges at this rate."""
-    if isinstance(rule, Decay) and lr is not None:
-        refuse_divergent(rule.refuse_rate(lr), f"weight_decay={rule.weight_decay:g} with learning rate {lr:g}")
+def refuse_rate(rule: Rule, lr: float | None, step: int = 0) -> None:
+    """Raises: ArgumentError for a decay that diverges at this rate, and at what its schedule gives for a step."""
+    if not isinstance(rule, Decay) or lr is None:
+        return
+    factor = number_of(rule.factor(keras.ops.convert_to_tensor(step, "int32")))
+    times = "" if rule.schedule is None else f" times schedule={factor:g}"
+    refuse_divergent(rule.taken(lr, factor), f"weight_decay={rule.weight_decay:g}{times} with learning rate {lr:g}")
 
 
 def refuse_own_decay(optimizer: Any, variable: Any, name: str) -> None:
@@ -112,16 +118,13 @@ def shapes_of(variables: Sequence[Any]) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(int(size) for size in variable.shape) for variable in variables)
 
 
-def _rows(ruling: Ruling, variables: Sequence[Any]) -> tuple[Row, ...]:
-    """What a rule that was saved says of each variable."""
-    names = {aim.place: aim.name for aim in ruling.aims}
+def _rows(ruling: Ruling, variables: Sequence[Any], model: Any) -> tuple[Row, ...]:
+    """What a rule that was saved says of each weight: the reasons why are not saved."""
+    reached = {id(variables[aim.place]) for aim in ruling.aims}
+    told = {True: f"{ruling.rule.told}: as it was saved", False: "left out, as it was saved"}
+    found = located(model, variables)
+    taken = [id(each.variable) in reached for each in found]
     return tuple(
-        Row(
-            names.get(place, str(getattr(variable, "path", place))).replace("/", "."),
-            "",
-            "",
-            place in names,
-            f"{ruling.rule.told}: as it was saved" if place in names else "as it was saved",
-        )
-        for place, variable in enumerate(variables)
+        Row(each.param.name, each.param.role, each.param.rule, mine, told[mine])
+        for each, mine in zip(found, taken, strict=True)
     )

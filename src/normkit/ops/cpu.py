@@ -131,25 +131,30 @@ def step_sums(w: Table, old: Table) -> tuple[Matrix, Matrix]:
     return sums(w), matrix[6:]
 
 
-# --- two passes that write --------------------------------------------------------------------------------------------
+# --- three passes that write -----------------------------------------------------------------------------------------
 
 
 def keep(w: Table, copies: Table) -> None:
     """Copy every w."""
-    _change("keep", w, copies, 0.0)
+    _write("keep", [w, copies], [0.0])
+
+
+def scale(w: Table, factors: Sequence[float]) -> None:
+    """w <- factor w, one factor for every block; float32 and float64 only."""
+    _write("scale", [w], factors)
 
 
 def take_cautiously(w: Table, old: Table, taken: float) -> None:
     """w <- w - s old where (w - old) old <= 0, entry by entry; float32 and float64 only."""
-    _change("take_cautiously", w, old, taken)
+    _write("take_cautiously", [w, old], [taken])
 
 
-def _change(kernel: str, w: Table, other: Table, number: float) -> None:
+def _write(kernel: str, tables: Sequence[Table], numbers: Sequence[float]) -> None:
     from normkit.ops.compiling import compiled
 
-    places = np.stack([w.addresses, other.addresses])
-    for plan in w.plans:
-        _work_plan(compiled(kernel, STORED_AS[plan.kind]), plan, places, np.array([[number]]))
+    places = np.stack([table.addresses for table in tables])
+    for plan in tables[0].plans:
+        _work_plan(compiled(kernel, STORED_AS[plan.kind]), plan, places, np.array([numbers], dtype=np.float64))
 
 
 # --- the work of one plan ---------------------------------------------------------------------------------------------

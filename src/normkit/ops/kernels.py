@@ -1,4 +1,4 @@
-"""The compiled loops: one pass over raw memory gives the sums that every norm follows from; two more change it.
+"""The compiled loops: one pass over raw memory gives the sums that every norm follows from; three more write.
 
 (This file is long because numba keeps compiled kernels for as long as the one file they stand in is unchanged.)
 
@@ -361,6 +361,13 @@ def _take_of_segment(w: Any, old: Any, taken: float) -> None:
 
 
 @_inner
+def _scale_segment(w: Any, factor: float) -> None:
+    times = w.dtype.type(_wide_vectors(factor))
+    for i in range(w.size):
+        w[i] *= times
+
+
+@_inner
 def _take_where_not_outward(w: Any, old: Any, taken: float) -> None:
     """w - s w_old where (w - w_old) w_old <= 0, in the weights' own width."""
     part = w.dtype.type(_wide_vectors(taken))
@@ -398,7 +405,7 @@ def _step_sums_of_segment(w: Any, old: Any, out: Any, k: int) -> None:
 # segments   [column, first element, number of elements][S]
 # units      [U + 1]: segments units[u] to units[u + 1] are claimed together
 # claimed    address of the number of units claimed so far
-# out        [sums][S]; for `take_cautiously`, which gives nothing back, [[share taken]]
+# out        [sums][S]; for kernels that write, the numbers they need: [[share]], or [[factor of each column]]
 
 
 def sums(like: Any, addresses: Any, segments: Any, units: Any, claimed: int, out: Any) -> None:  # noqa: PLR0917
@@ -434,6 +441,14 @@ def keep(like: Any, addresses: Any, segments: Any, units: Any, claimed: int, out
     while unit < units.size - 1:
         for k in range(units[unit], units[unit + 1]):
             _keep_segment(_segment(addresses[0], segments, k, like), _segment(addresses[1], segments, k, like))
+        unit = _claim(_wide_vectors(claimed))
+
+
+def scale(like: Any, addresses: Any, segments: Any, units: Any, claimed: int, out: Any) -> None:  # noqa: PLR0917
+    unit = _claim(_wide_vectors(claimed))
+    while unit < units.size - 1:
+        for k in range(units[unit], units[unit + 1]):
+            _scale_segment(_segment(addresses[0], segments, k, like), out[0, segments[0, k]])
         unit = _claim(_wide_vectors(claimed))
 
 

@@ -98,12 +98,17 @@ def step_sums(weights: Sequence[Tensor], copies: Sequence[Tensor | None], cache:
     return _passes(cpu.step_sums, device_step_sums, (6, 7), [weights, copies], cache)
 
 
-# --- two passes that write, of contiguous tensors in the CPU's memory ------------------------------------------------
+# --- three passes that write, on contiguous tensors in the CPU's memory -----------------------------------------------
 
 
 def keep(weights: Sequence[Tensor], copies: Sequence[Tensor], cache: Cache) -> None:
     """Copy every weight."""
     cpu.keep(*_tables([weights, copies], cache))
+
+
+def scale(weights: Sequence[Tensor], factors: Sequence[float], cache: Cache) -> None:
+    """w <- factor w, one factor for every tensor; float32 and float64 only."""
+    cpu.scale(_tables([weights], cache)[0], factors)
 
 
 def take_cautiously(weights: Sequence[Tensor], olds: Sequence[Tensor], taken: float, cache: Cache) -> None:

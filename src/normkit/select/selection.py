@@ -43,9 +43,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Explanation:
-    """The table behind a selection: `rows` holds every parameter, `str()` prints it, folding repeated layers."""
+    """The table behind a selection: `rows` holds every parameter, `str()` prints it, folding repeated layers.
+
+    `what` is said in its last line of those that are chosen, such as "decay".
+    """
 
     rows: tuple[Row, ...]
+    what: str = "chosen"
 
     def __str__(self) -> str:
         folded = _folded(self.rows) if len(self.rows) > FOLD_ABOVE else [_cells(row.name, row) for row in self.rows]
@@ -54,7 +58,14 @@ class Explanation:
             "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
             for cells in (COLUMNS, *folded)
         ]
-        return "\n".join([*lines, _summary(self.rows)])
+        return "\n".join([*lines, self.summary()])
+
+    def summary(self) -> str:
+        """How many of how many, and why the others are not."""
+        chosen = sum(row.chosen for row in self.rows)
+        counts = Counter(row.why for row in self.rows if not row.chosen)
+        left = ", ".join(f"{count} {why}" for why, count in counts.most_common())
+        return f"{chosen} of {len(self.rows)} parameters {self.what}" + (f"; not: {left}" if left else "")
 
 
 @dataclass(frozen=True)
@@ -147,10 +158,3 @@ def _folded(rows: Sequence[Row]) -> list[tuple[str, ...]]:
         _cells(same[0].name if len(same) == 1 else f"{cells[0]} ({len(same)})", same[0])
         for cells, same in alike.items()
     ]
-
-
-def _summary(rows: Sequence[Row]) -> str:
-    chosen = sum(row.chosen for row in rows)
-    counts = Counter(row.why for row in rows if not row.chosen)
-    left = ", ".join(f"{count} {why}" for why, count in counts.most_common())
-    return f"{chosen} of {len(rows)} parameters chosen" + (f"; not: {left}" if left else "")

@@ -45,15 +45,15 @@ class Aim:
     targets: tuple[Target, ...]
     rows: tuple[Row, ...]
 
-    def explain(self, told: Callable[[Target], str]) -> Explanation:
-        """The table; `told` says what happens to a target, such as "decoupled 0.1"."""
-        what = {target.name: told(target) for target in self.targets}
+    def explain(self, told: Callable[[Target], str], what: str = "chosen") -> Explanation:
+        """The table; `told` says what happens to a target, such as "l1 0.1", and `what` to all of them."""
+        said = {target.name: told(target) for target in self.targets}
         rows = (
-            replace(row, told=what[name]) if row.chosen else row
+            replace(row, told=said[name]) if row.chosen else row
             for row in self.rows
             for name in [row.name.partition(" = ")[0]]
         )
-        return Explanation(tuple(rows))
+        return Explanation(tuple(rows), what)
 
 
 def optimizer_of(given: Any, verb: str) -> torch.optim.Optimizer:
@@ -61,6 +61,11 @@ def optimizer_of(given: Any, verb: str) -> torch.optim.Optimizer:
 
     Raises: ArgumentError for what is none, and for several.
     """
+    if isinstance(given, nn.Module):
+        raise ArgumentError(
+            f"{verb}: optimizer={type(given).__name__} is a model; give the torch.optim optimizer of its parameters, "
+            "and the model as model="
+        )
     found = optimizers_of(given)
     if len(found) != 1:
         said = "None" if given is None else f"{len(found)} optimizers"

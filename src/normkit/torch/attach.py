@@ -18,7 +18,7 @@ from normkit.torch.arguments import joined
 from normkit.torch.describe import untraced
 
 KEY = "normkit"  # in the optimizer's state dict, beside "state" and "param_groups"; plain torch ignores it
-_FORM = attrgetter("requires_grad", "dtype", "device")
+_FORM = attrgetter("requires_grad", "dtype", "device", "__class__")  # a lazy one that becomes real changes its class
 
 
 class Attachment:

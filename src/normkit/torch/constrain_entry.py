@@ -6,10 +6,11 @@ from typing import Any
 
 from torch import nn
 
+from normkit.constrain.asked import one_limit
 from normkit.errors import ArgumentError
 from normkit.groups import Per
 from normkit.torch.arguments import Models
-from normkit.torch.constrain_handle import Constraint, checked_limit
+from normkit.torch.constrain_handle import Constraint, Limit
 
 
 def constrain(
@@ -64,9 +65,14 @@ def constrain(
             f"constrain({type(optimizer).__name__}): a module; give the optimizer, as constrain(optimizer, "
             "max_norm=3.0, model=model), or bring one tensor within a limit by nk.max_norm(w, 3.0)"
         )
-    limit = checked_limit(
-        max_norm=max_norm, unit_norm=unit_norm, min_max_norm=min_max_norm, hold=hold, spectral_cap=spectral_cap
-    )
+    given = {
+        "max_norm": max_norm,
+        "unit_norm": unit_norm,
+        "min_max_norm": min_max_norm,
+        "hold": hold,
+        "spectral_cap": spectral_cap,
+    }
+    limit = Limit(*one_limit(given))
     handle = Constraint(optimizer, limit, select, per, model)
     handle.attach()
     return handle

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from normkit.constrain import hold, max_norm, min_max_norm, spectral_bound, spectral_cap, unit_norm
-from normkit.constrain.limits import checked_length, checked_limits
-from normkit.errors import ArgumentError, ModelError, StateError, in_brief
+from normkit.errors import ModelError, StateError
 from normkit.groups import Per
 from normkit.lengths import norm_except_dim
 from normkit.ops.torch_math import widest
@@ -45,22 +44,6 @@ class Held:
     tensor: Tensor
     kept: tuple[int, ...]
     lengths: Tensor | None = None
-
-
-def checked_limit(**given: Any) -> Limit:
-    """The one limit that was given. Raises: ArgumentError for none, for several, for a value that is none."""
-    said = {name: value for name, value in given.items() if value is not None and value is not False}
-    if len(said) != 1:
-        what = f"{len(said)} limits: {', '.join(said)}" if said else "no limit"
-        raise ArgumentError(f"constrain: {what}; give one of {', '.join(given)}, and call it again for another")
-    ((name, value),) = said.items()
-    if name == "unit_norm" and value is not True:
-        raise ArgumentError(f"unit_norm={in_brief(value)}: expected True; for another length use hold=")
-    if name == "min_max_norm":
-        value = checked_limits(value)
-    elif name != "unit_norm" and not (name == "hold" and value == "initial"):
-        value = checked_length(value, name)
-    return Limit(name, value)
 
 
 class Constraint(Attachment):
@@ -136,7 +119,8 @@ class Constraint(Attachment):
             )
         kept = groups_within(target, self._per, self.VERB)
         before = self._held.get(target.name)
-        if before is not None and before.tensor.shape == target.tensor.shape:
+        real = before is None or before.lengths is None or not before.lengths.is_meta
+        if before is not None and real and before.tensor.shape == target.tensor.shape:
             return Held(target.name, target.tensor, kept, before.lengths)
         initial = self.limit.name == "hold" and self.limit.value == "initial"
         return Held(target.name, target.tensor, kept, _first_lengths(target, kept) if initial else None)
@@ -199,6 +183,8 @@ class Constraint(Attachment):
     def check(self, saved: Mapping[str, Any]) -> Callable[[], None]:
         for name, lengths in saved.items():
             held = self._held.get(name)
+            if not isinstance(lengths, Tensor):
+                raise StateError(f"the state dict's lengths of {name} are {type(lengths).__name__}; expected a tensor")
             if held is not None and held.lengths is not None and lengths.shape != held.lengths.shape:
                 raise StateError(
                     f"the state dict's lengths of {name} have shape {tuple(lengths.shape)}; expected "

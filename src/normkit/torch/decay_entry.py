@@ -40,12 +40,13 @@ def decay(
 
     select      which weights (docs: select); default: kernels. A weight-normed weight decays in its length g, never in
                 its direction v (select="*.v" takes v all the same). Tied weights decay once
-    lr_ref      for "independent" and "corrected"; default: the group's `initial_lr` (for "corrected" `max_lr`, where
-                OneCycleLR has set one), else its lr now
+    lr_ref      for "independent" and "corrected"; default: the group's `max_lr` where OneCycleLR has set one (its
+                `initial_lr` is what its warmup begins with), else its `initial_lr`, else its lr now. Give it where a
+                scheduler goes above that, as CyclicLR does
     reference   for "toward": "initial" (the values now), or arrays by name, such as a state dict
     length      for "toward": a number, or "initial"; of the whole tensor, or of each group that `per` says
     model       says which parameters are kernels; without it the optimizer's `param_names` do (it was made from
-                `model.named_parameters()`), and without these only the shapes
+                `model.named_parameters()`), and without these only the shapes: embeddings then decay, too
 
     Left alone: parameters without gradient in a step, frozen ones, integer ones; steps that a GradScaler skips.
     Parameters that are added, frozen or freed later are seen at the next step. "l2" changes no `p.grad` beyond the
@@ -57,7 +58,8 @@ def decay(
     hooks: call `decay` on the copy. A closure's loss comes back without the penalty except from LBFGS.
 
     Raises: ArgumentError for a bad argument, a rule that matches nothing, lr_ref that is 0 (a warmup has begun), and a
-        step that would take twice the weight or more, here or when lr or the schedule comes there; ModelError for an
+        step that would take twice the weight or more, here or when lr or the schedule comes there (of "l2" known only
+        for SGD without momentum); ModelError where nothing of the optimizer's is left to decay, for an
         optimizer that decays these itself, for an optimizer of another model, for two decays of one parameter, for a
         sparse gradient with "l2". A refused call leaves the optimizer as it was.
     Source: Loshchilov & Hutter 2019, arXiv:1711.05101; Defazio 2025, arXiv:2506.02285 (corrected); arXiv:2510.12402

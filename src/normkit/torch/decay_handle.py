@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -40,12 +41,11 @@ class Decay(Attachment):
         self.steps = 0
         self._refs: list[float | None] = []
         self._members: dict[str, Member] = {}
+        self._met: dict[str, Member] = {}  # those that are frozen now, too: they go on as they were once they are freed
         self._around = Around(terms, self.optimizer)
         if not self.aim.targets:
-            raise ModelError(
-                f"decay: {type(self.optimizer).__name__} holds none of the parameters chosen; print "
-                "nk.explain(model, select) beside the optimizer's groups"
-            )
+            said = self.aim.explain(lambda target: "", "decay").summary()
+            raise ModelError(f"decay of {type(self.optimizer).__name__}: {said}; choose others with select=")
         self._take_in(self.aim)
         self._refuse_divergence()
 
@@ -76,9 +76,10 @@ class Decay(Attachment):
         def told(target: Target) -> str:
             share = shares[target.group]
             what = "in its gradient" if self.terms.kind == "l2" else "of it in the next step"
-            return f"{self.terms.kind} {self._weight_decay:g}, {share:.3g} {what}"
+            return f"weight_decay {self._weight_decay:g} {self.terms.kind}, {share:.3g} {what}"
 
-        return self.aim.explain(told)
+        found = self.aim.explain(told, "decay")
+        return replace(found, rows=tuple(row for row in found.rows if row.role != "buffer"))  # no optimizer has one
 
     def __repr__(self) -> str:
         state = "" if self.attached else ", removed"
@@ -107,12 +108,13 @@ class Decay(Attachment):
         ]
         members = {target.name: self._member(target) for target in now.targets}
         self._refs, self._members = refs, members
+        self._met |= members
         self._by_group = [
             [members[target.name] for target in now.targets if target.group == i] for i in range(len(groups))
         ]
 
     def _member(self, target: Target) -> Member:
-        before = self._members.get(target.name)
+        before = self._met.get(target.name)
         if before is not None and before.tensor is target.tensor:
             return before
         return Member(target.name, target.tensor, *starts(target, self.terms))
@@ -200,7 +202,7 @@ class Decay(Attachment):
     # -- the optimizer's state dict --------------------------------------------------------------------------------
 
     def saved(self) -> dict[str, Any]:
-        known = self._members.items()
+        known = self._met.items()
         return {
             "kind": self.terms.kind,
             "steps": self.steps,
@@ -210,12 +212,13 @@ class Decay(Attachment):
         }
 
     def check(self, saved: Mapping[str, Any]) -> Callable[[], None]:
-        refs = saved.get("lr_ref") or []
-        steps = int(saved.get("steps", 0))
+        refs, steps = saved.get("lr_ref") or [], saved.get("steps", 0)
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
+            raise StateError(f"the state dict has {in_brief(steps)} as the steps of a decay; expected a count")
         values: dict[str, Mapping[str, Tensor]] = {}
         if saved.get("kind") == self.terms.kind and "initial" in (self.terms.reference, self.terms.length):
             values = {what: saved.get(what, {}) for what in ("reference", "length")}
-            for name, member in self._members.items():
+            for name, member in self._met.items():
                 for what, there in values.items():
                     _refuse_misfit(name, what, getattr(member, what), there)
 
@@ -224,7 +227,7 @@ class Decay(Attachment):
             if saved.get("kind") == self.terms.kind and self.terms.lr_ref is None and len(refs) == len(self._refs):
                 self._refs = [old if new is None else new for new, old in zip(refs, self._refs, strict=True)]
             for what, there in values.items():
-                for name, member in self._members.items():
+                for name, member in self._met.items():
                     if (mine := getattr(member, what)) is not None:
                         tensor = isinstance(mine, Tensor)
                         setattr(member, what, there[name].to(mine, copy=True) if tensor else float(there[name]))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from operator import is_
+from operator import attrgetter, is_
 from typing import Any
 
 import torch
@@ -15,18 +15,20 @@ from torch import Tensor, nn
 
 from normkit.groups import Per
 from normkit.lengths import norm_except_dim
-from normkit.ops.torch import Cache, keep, sums, take_cautiously
+from normkit.ops.torch import Cache, keep, scale, sums, take_cautiously
 from normkit.ops.torch_math import WIDE
 from normkit.types import SUMS
 
 SMALL = 1 << 14  # entries; sums of smaller tensors are made in new memory, all by one call
 _SQ = SUMS.index("sq")
+_OWN = {Tensor, nn.Parameter}
+_ON_CPU, _SHAPE = attrgetter("is_cpu"), attrgetter("shape")
 
 
 def shrink(weights: Sequence[Tensor], taken: Any) -> None:
     """w <- w - s w"""
     factor = 1 - taken
-    if not isinstance(factor, Tensor) and all(weight.device.type == "cpu" for weight in weights):
+    if not isinstance(factor, Tensor) and all(map(_ON_CPU, weights)):
         factor = torch.tensor(factor, dtype=_widest(weights))  # the same bits; a number is made one for each weight
     torch._foreach_mul_(list(weights), factor)
 
@@ -50,10 +52,14 @@ def toward_length(
     weights: Sequence[Tensor], lengths: Sequence[Any], pers: Sequence[Per], taken: Any, cache: Cache | None = None
 ) -> None:
     """w <- w - s (1 - length / |w|) w; a group of zeros stays."""
-    if not isinstance(taken, Tensor) and all(p == "tensor" and is_plain(w) for w, p in zip(weights, pers, strict=True)):
+    if not isinstance(taken, Tensor) and set(pers) == {"tensor"} and are_plain(weights):
+        cache = Cache() if cache is None else cache
         found = _lengths(weights, cache)
         factors = [1 - taken * (1 - goal / now) if now else 1.0 for goal, now in zip(lengths, found, strict=True)]
-        torch._foreach_mul_(list(weights), torch.tensor(factors, dtype=_widest(weights)).unbind())
+        if all(weight.dtype in WIDE for weight in weights):
+            scale(weights, factors, cache)
+        else:
+            torch._foreach_mul_(list(weights), torch.tensor(factors, dtype=_widest(weights)).unbind())
         return
     for weight, length, per in zip(weights, lengths, pers, strict=True):
         now = length_of(weight, per)
@@ -62,9 +68,9 @@ def toward_length(
         weight.mul_(1 - taken * excess)
 
 
-def _lengths(weights: Sequence[Tensor], cache: Cache | None) -> list[float]:
+def _lengths(weights: Sequence[Tensor], cache: Cache) -> list[float]:
     """The length of each whole tensor in a CPU's memory, in one compiled pass over all of them."""
-    squares = sums([weight.detach() for weight in weights], cache).wait()[0][_SQ]
+    squares = sums(weights, cache).wait()[0][_SQ]
     return [
         math.sqrt(square) if 0 < square < math.inf else float(length_of(weight, "tensor"))  # beyond squares, or none
         for square, weight in zip(squares.tolist(), weights, strict=True)
@@ -80,7 +86,12 @@ def length_of(weight: Tensor, per: Per) -> Tensor:
 
 def is_plain(tensor: Tensor) -> bool:
     """Does it lie in one piece in the CPU's memory?"""
-    return type(tensor) in (Tensor, nn.Parameter) and tensor.device.type == "cpu" and tensor.is_contiguous()
+    return are_plain([tensor])
+
+
+def are_plain(tensors: Sequence[Tensor]) -> bool:
+    """Do they all? Asked of hundreds at each step, hence the `map`."""
+    return {*map(type, tensors)} <= _OWN and all(map(_ON_CPU, tensors)) and all(map(Tensor.is_contiguous, tensors))
 
 
 class Copies:
@@ -98,7 +109,7 @@ class Copies:
         quick = {id(weight) for weight, _ in plain}
         self._plain, self._plain_olds = [weight for weight, _ in plain], [old for _, old in plain]
         self._others = [pair for pair in pairs if id(pair[0]) not in quick]
-        self._cache = Cache()
+        self._shapes, self._cache = list(map(_SHAPE, self.of)), Cache()
 
     def take(self) -> None:
         """The weights now."""
@@ -113,7 +124,7 @@ class Copies:
             len(weights) == len(self.of)
             and all(map(is_, weights, self.of))
             and all(map(Tensor.is_contiguous, self._plain))
-            and all(weight.shape == old.shape for weight, old in zip(self.of, self._olds, strict=True))
+            and list(map(_SHAPE, self.of)) == self._shapes
         )
 
     def cautious(self, weights: Sequence[Tensor], taken: Any) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from normkit.decay import KINDS, checked_kind
+from normkit.asked import number
+from normkit.decay import KINDS
+from normkit.decay.asked import checked_request
 from normkit.errors import ArgumentError, ModelError, in_brief
 from normkit.groups import Per, kept_axes
 from normkit.torch.aim import Aim, Target
@@ -35,21 +35,16 @@ class Terms:
 
 def checked_weight_decay(value: object) -> float:
     """Raises: ArgumentError for what is no finite number of at least 0."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < math.inf:
-        given = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else in_brief(value)
-        raise ArgumentError(f"weight_decay={given}: expected a finite number of at least 0, such as 0.01")
-    return float(value)
+    return number(value, "weight_decay", advice=", such as 0.01")
 
 
 def checked_terms(kind: object, schedule: Any, lr_ref: Any, *, reference: Any, length: Any, per: Any) -> Terms:
     """Raises: ArgumentError for an argument that is not what it should be, and for one that the kind has no use for."""
-    found = checked_kind(kind)
-    _refuse_idle(found.name, "lr_ref", lr_ref, found.needs_ref)
-    for name, value in (("reference", reference), ("length", length)):
-        _refuse_idle(found.name, name, value, found.name == "toward")
-    if isinstance(schedule, torch.optim.lr_scheduler.LRScheduler):
+    found = checked_request(kind, lr_ref=lr_ref, reference=reference, length=length, per=per)
+    made = schedule if isinstance(schedule, type) else type(schedule)
+    if issubclass(made, torch.optim.lr_scheduler.LRScheduler):
         raise ArgumentError(
-            f"schedule={type(schedule).__name__}: it changes lr, which decay follows by itself; schedule= is a "
+            f"schedule={made.__name__}: it changes lr, which decay follows by itself; schedule= is a "
             "function from the step to a factor on weight_decay"
         )
     if schedule is not None and not callable(schedule):
@@ -57,41 +52,12 @@ def checked_terms(kind: object, schedule: Any, lr_ref: Any, *, reference: Any, l
             f"schedule={in_brief(schedule)}: expected a function from the step to a factor, as in "
             "schedule=lambda step: 1 / (1 + step)"
         )
-    if lr_ref is not None and (
-        isinstance(lr_ref, bool) or not isinstance(lr_ref, Real) or not 0 < float(lr_ref) < math.inf
-    ):
-        raise ArgumentError(f"lr_ref={in_brief(lr_ref)}: expected a rate above 0 to compare with, such as 0.1")
-    if found.name == "toward":
-        _check_aim(reference, length)
-    if length is None and per != "tensor":
-        raise ArgumentError(
-            f"per={in_brief(per)}: only a length has groups, as in kind='toward', length=1.0, per='out'"
-        )
-    return Terms(found.name, schedule, None if lr_ref is None else float(lr_ref), reference, length, per)
-
-
-def _refuse_idle(kind: str, name: str, value: object, used: bool) -> None:
-    if value is not None and not used:
-        kinds = [k.name for k in KINDS.values() if (k.needs_ref if name == "lr_ref" else k.name == "toward")]
-        raise ArgumentError(
-            f"{name}={in_brief(value)} is of no use with kind={kind!r}; it belongs to {' and '.join(map(repr, kinds))}"
-        )
-
-
-def _check_aim(reference: Any, length: Any) -> None:
-    if (reference is None) == (length is None):
-        given = "neither" if reference is None else "both"
-        raise ArgumentError(
-            f"kind='toward' needs one of reference= and length=, and {given} was given; as in reference='initial'"
-        )
-    if reference is not None and reference != "initial" and not isinstance(reference, Mapping):
+    rate = None if lr_ref is None else number(lr_ref, "lr_ref", above=0.0, advice=" to compare rates with, such as 0.1")
+    if reference is not None and not isinstance(reference, str | Mapping):
         raise ArgumentError(
             f"reference={in_brief(reference)}: expected 'initial' or a dict of arrays by name, such as a state dict"
         )
-    if length is None or length == "initial":
-        return
-    if isinstance(length, bool) or not isinstance(length, Real) or not 0 <= float(length) < math.inf:
-        raise ArgumentError(f"length={in_brief(length)}: expected a number of at least 0, or 'initial'")
+    return Terms(found.name, schedule, rate, reference, length, per)
 
 
 def refuse_own_decay(optimizer: torch.optim.Optimizer, aim: Aim) -> None:
@@ -136,8 +102,7 @@ def reference_rate(group: Mapping[str, Any], number: int, terms: Terms) -> float
         return None
     if terms.lr_ref is not None:
         return terms.lr_ref
-    names = ("max_lr", "initial_lr", "lr") if terms.kind == "corrected" else ("initial_lr", "lr")
-    rate = next(float(group[name]) for name in names if name in group)
+    rate = next(float(group[name]) for name in ("max_lr", "initial_lr", "lr") if name in group)
     if not rate > 0:
         raise ArgumentError(
             f"kind={terms.kind!r} needs lr_ref, and lr of group {number} is {rate:g}; give the rate to compare with, "

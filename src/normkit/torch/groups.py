@@ -29,8 +29,9 @@ class DecayGroups(list[dict[str, Any]]):
         self._rows = tuple(rows)
 
     def explain(self) -> Explanation:
-        """Which parameters decay and by how much, which do not and why."""
-        return Explanation(self._rows)
+        """Which parameters decay and by how much, which do not and why; at the end how many, in how many groups."""
+        decaying = sum(group["weight_decay"] > 0 for group in self)
+        return Explanation(self._rows, f"decay, in {decaying} of {len(self)} group{'s' * (len(self) > 1)}")
 
 
 def decay_groups(
@@ -86,7 +87,9 @@ def decay_groups(
     groups: dict[Any, dict[str, Any]] = {}
     rows = []
     for item, row in zip(everything, chosen.rows, strict=True):
-        if item.tensor is None or not item.param.trainable or item.param.role == "buffer":
+        if item.param.role == "buffer":
+            continue  # no optimizer has it
+        if item.tensor is None or not item.param.trainable:
             rows.append(row)
             continue
         name = item.param.name
@@ -158,7 +161,7 @@ def _parts(everything: Sequence[Located], selection: Any) -> set[str]:
 
 def _check_rates(lr: Any, layer_decay: Any, rules: Sequence[Rule]) -> None:
     for name, value, most, expected in (
-        ("lr", lr, math.inf, "a rate above 0"),
+        ("lr", lr, math.inf, "a number above 0, such as 1e-3"),
         ("layer_decay", layer_decay, 1.0, "a factor above 0 and at most 1, such as 0.75"),
     ):
         number = not isinstance(value, bool) and isinstance(value, int | float)

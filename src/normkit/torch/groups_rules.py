@@ -17,6 +17,15 @@ from normkit.torch.decay_terms import checked_weight_decay
 from normkit.types import Param
 
 OWN = ("weight_decay", "lr_scale")
+ELSEWHERE = {  # what other libraries call them
+    "wd": "weight_decay",
+    "decay": "weight_decay",
+    "l2": "weight_decay",
+    "learning_rate": "lr",
+    "lr_mult": "lr_scale",
+    "lr_multiplier": "lr_scale",
+    "scale": "lr_scale",
+}
 
 
 @dataclass(frozen=True)
@@ -87,7 +96,8 @@ def _refuse_misspelt(place: str, options: Mapping[Any, Any]) -> None:
     for key in options:
         if not isinstance(key, str) or key in ("params", "param_names"):
             raise ArgumentError(f"{place}: {in_brief(key)} is no option of an optimizer")
-        close = [] if key in known else get_close_matches(key.lower(), known, 1, 0.8)
+        meant = [ELSEWHERE[key]] if key in ELSEWHERE else get_close_matches(key.lower(), known, 1, 0.8)
+        close = [] if key in known else meant
         if close:
             raise ArgumentError(f"{place}: there is no option {key!r}; did you mean {close[0]!r}?")
 

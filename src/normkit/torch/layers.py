@@ -69,6 +69,7 @@ NORM_SCALES = ("weight", "gamma", "scale", "g")
 # Names that say more than the shape does; the first that matches whole counts. True: only where the shape is a vector.
 NAMES: tuple[Named, ...] = (
     (r"(pos|position|positional)_?emb(ed|edding|eddings)?|\w*(_pos|_position)_embed(ding|dings)?", "embedding", False),
+    (r"(pos|position|positional)_?enc(oding|odings)?|pe", "embedding", False),
     (r"\w*relative_position_bias_table|rel_pos_[hw]|rel_pos_bias_table", "embedding", False),
     (r"A_log|dt_bias|time_(decay|first|faaaa|mix\w*|maa\w*)", "other", False),
     (r"(\w+_)?tokens?", "other", False),  # learned ones: class, mask, distillation, register, query, group, ...

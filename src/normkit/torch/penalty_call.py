@@ -10,14 +10,16 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
+from normkit.asked import number
 from normkit.errors import ArgumentError, ModelError, in_brief
 from normkit.groups import Per
 from normkit.penalize import orthogonality, spectral
+from normkit.penalize.coefficients import coefficients
 from normkit.select import Explanation
 from normkit.spectrum import spectral_start
-from normkit.torch.coefficients import checked_coefficient
+from normkit.torch.describe import untraced
 from normkit.torch.penalty_entries import Entries
-from normkit.torch.penalty_found import Pulled, found_in, source_of
+from normkit.torch.penalty_found import Pulled, Source, found_in, source_of
 from normkit.torch.penalty_sum import total
 from normkit.torch.penalty_work import ROOM
 from normkit.torch.references import References
@@ -49,7 +51,8 @@ def penalty(
     model      a module, several in a list or dict, a tensor, or a list or dict of tensors (then all of them)
     select     which weights (docs: select); default: kernels
     per        the groups of `group`, and the rows of the matrix W: "out", "in", "tensor" or the kept axes
-    reference  "initial": the values at this call; or {name: array}, such as a state dict
+    reference  "initial": the values at this call, of a weight that comes later (freed, of another size, on meta until
+               then) those at the first call that finds it; or {name: array}, such as a state dict
 
     Units:  every coefficient is a finite number of at least 0, of the loss; times lr as every gradient is. `l2` is the
     number that SGD and Adam call `weight_decay`: the gradient is l2 * w, rounded once. Nothing is divided by the number
@@ -70,11 +73,9 @@ def penalty(
     >>> round(pull().item(), 6), {name: round(value.item(), 6) for name, value in pull.terms.items()}
     (5.1, {'l1': 0.6, 'l2': 4.5})
     """
+    source = source_of(model)
     given = dict(zip(TERMS, (l1, l2, group, toward, orthogonality, spectral), strict=True))
-    coefficients = {term: checked_coefficient(value, term) for term, value in given.items()}
-    if not any(coefficients.values()):
-        raise ArgumentError(f"penalty: no coefficient above 0 among {', '.join(TERMS)}; give one, as in l2=1e-4")
-    return Penalty(model, coefficients, select=select, per=per, reference=reference)
+    return Penalty(source, dict.fromkeys(TERMS, 0.0) | coefficients(given), select=select, per=per, reference=reference)
 
 
 class _Coefficient:
@@ -100,20 +101,25 @@ class Penalty:
     l1, l2, group, toward = _Coefficient(), _Coefficient(), _Coefficient(), _Coefficient()
     orthogonality, spectral = _Coefficient(), _Coefficient()
 
-    def __init__(self, model: Any, coefficients: Mapping[str, float], *, select: Any, per: Per, reference: Any) -> None:
-        if not coefficients["toward"] and reference != "initial":
+    def __init__(
+        self, source: Source, coefficients: Mapping[str, float], *, select: Any, per: Per, reference: Any
+    ) -> None:
+        if not coefficients["toward"] and not (isinstance(reference, str) and reference == "initial"):
             raise ArgumentError(f"reference={in_brief(reference)} without toward=; give toward=1e-3 or the like")
         self.terms: dict[str, Tensor] = {}
         self._coefficients, self._select, self._per = dict(coefficients), select, per
         self._references = References(reference) if coefficients["toward"] else None
-        self._directions: dict[str, Tensor] = {}
-        self._source = source_of(model)
+        self._directions: dict[str, tuple[torch.Size, Tensor]] = {}
+        self._source = source
         self._seen: Any = None
         self._look(again=False)
 
     def __call__(self) -> Tensor:
         """The penalty now; add it to the loss."""
-        if not torch.compiler.is_compiling() and self._changed():
+        if torch.compiler.is_compiling():
+            if self._seen is None or any(w.requires_grad is not trained for w, trained in self._trained):
+                self._look_outside()
+        elif self._changed():
             self._look(again=True)
         with torch.autocast(self._device, enabled=False):
             return self._summed()
@@ -158,13 +164,20 @@ class Penalty:
         first = found.pulled[0].now() if found.pulled else torch.zeros(())
         self._device = first.device.type if torch.amp.is_autocast_available(first.device.type) else "cpu"
         self._at = first.device
-        self._seen = True if isinstance(self._source, dict) else Signature(self._source)
+        model = None if isinstance(self._source, dict) else self._source
+        self._seen = True if model is None else Signature(model)
+        self._trained = [] if model is None else [(w, w.requires_grad) for w in model.parameters()]
+
+    @untraced
+    def _look_outside(self) -> None:
+        """Of the compiled graph, which breaks here; it is traced anew only when a weight is frozen or freed."""
+        self._look(again=True)
 
     def _of_matrices(self) -> dict[str, float]:
         return {term: self._coefficients[term] for term in TERMS[4:] if self._coefficients[term]}
 
     def _set(self, term: str, value: Any) -> None:
-        coefficient = checked_coefficient(value, term)
+        coefficient = 0.0 if value is None else number(value, term)
         if term == "toward" and coefficient and self._references is None:
             raise ArgumentError(f"toward={in_brief(value)}: it was absent when the penalty was made; give it there")
         anew = bool(coefficient) is not bool(self._coefficients[term])
@@ -196,11 +209,12 @@ class Penalty:
             value: Tensor = orthogonality(w, kept)
             return value
         name = pulled.param.name
-        known = self._directions.get(name)
-        if known is None or known.device != w.device:
-            with torch.no_grad():
-                _, known = spectral(w, spectral_start(w, kept), kept, iterations=START)
-            self._directions[name] = known
+        of_shape, known = self._directions.get(name, (w.shape, None))
+        if known is None or known.device != w.device or of_shape != w.shape:
+            with torch.inference_mode(False), torch.no_grad():  # it is written to at later calls, in any mode
+                at = w.detach().clone()
+                _, known = spectral(at, spectral_start(at, kept), kept, iterations=START)
+            self._directions[name] = w.shape, known
         value, u = spectral(w, known, kept)
         known.copy_(u.detach())
         return value
@@ -218,7 +232,15 @@ class Penalty:
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy, or a pickle, looks anew at its own model."""
-        return {**self.__dict__, "_seen": None, "_found": None, "_entries": None, "_matrices": None, "terms": {}}
+        return {
+            **self.__dict__,
+            "_seen": None,
+            "_found": None,
+            "_entries": None,
+            "_matrices": None,
+            "_trained": [],
+            "terms": {},
+        }
 
 
 def _uncalled(self: Penalty, *others: object) -> NoReturn:

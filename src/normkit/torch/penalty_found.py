@@ -168,6 +168,8 @@ def _left_out(item: Located, chosen: set[str], *, bare: bool) -> str:
         return f"part of {computed}"
     if "float" not in item.param.dtype:
         return f"{item.param.dtype}, not floating-point"
+    if item.param.dtype.startswith(("float8", "float4")):
+        return f"{item.param.dtype}, quantized"
     if item.param.role == "buffer" and not bare:
         return "buffer: nothing trains it"
     return "" if item.param.trainable or bare else "frozen"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from normkit.torch.fused import WIDE
-from normkit.torch.penalty_work import DEVICE, DTYPE, Call, root_of_size, widest_on
+from normkit.torch.penalty_work import Call, root_of_size, widest_on
 
 # Bytes of weights whose gradients are worked out together where there are several terms: they stay in the cache.
 BLOCK = 2**20
@@ -17,30 +17,34 @@ BLOCK = 2**20
 
 def gradients(call: Call, grad: Tensor, wanted: Sequence[int]) -> list[Tensor]:
     """Of grad times the penalty, one per tensor in `wanted`."""
-    found: dict[int, Tensor] = {}  # in another order than wanted, where there are several kinds
+    order: list[int] = []  # another than wanted, where there are several kinds
+    found: list[Tensor] = []
     for scales, index in _alike(call, grad, wanted):
         for block in _blocks(call.tensors, index) if len(scales) > 1 else (index,):
-            found.update(zip(block, _first(call, scales, block), strict=True))
-    return [found[i] for i in wanted]
+            order.extend(block)
+            found.extend(_first(call, scales, block))
+    if call.alike:
+        return found
+    by_number = dict(zip(order, found, strict=True))
+    return [by_number[i] for i in wanted]
 
 
-def _alike(call: Call, grad: Tensor, wanted: Sequence[int]) -> Iterator[tuple[dict[str, Tensor], list[int]]]:
+def _alike(call: Call, grad: Tensor, wanted: Sequence[int]) -> Iterator[tuple[dict[str, Tensor], Sequence[int]]]:
     """Tensors of one device and dtype on which the same terms act, and what their gradients are multiplied with.
 
-    The numbers stay on the device. They are float64 where the weights are or the program runs: 0.1 as a number in
-    float32 must be what an optimizer's own weight_decay=0.1 becomes.
+    The numbers stay on the device. They are worked out in float64 and rounded once to what weights of this dtype are
+    multiplied in: there 0.1 must be what an optimizer's own weight_decay=0.1 becomes.
     """
-    kinds: dict[tuple[frozenset[str], torch.device, torch.dtype], list[int]] = {}
-    devices, dtypes = list(map(DEVICE, call.tensors)), list(map(DTYPE, call.tensors))
-    if call.work.alike is not None and len(set(devices)) == len(set(dtypes)) == 1:
-        kinds[call.work.alike, devices[0], dtypes[0]] = list(wanted)
-    else:
-        for i in wanted:
-            kinds.setdefault((call.work.terms[i], devices[i], dtypes[i]), []).append(i)
+    kinds: dict[tuple[frozenset[str], torch.device, torch.dtype], Any] = {}
+    for i in wanted[:1] if call.alike else wanted:
+        w = call.tensors[i]
+        kinds.setdefault((call.work.terms[i], w.device, w.dtype), []).append(i)
+    if call.alike:
+        kinds = dict.fromkeys(kinds, wanted)
     for (terms, device, dtype), index in kinds.items():
         wide = grad.to(device, widest_on(device))
         scales = {term: wide * coefficient for term, coefficient in call.coefficients.items() if term in terms}
-        if device.type != "cpu" and dtype is not torch.float64:
+        if dtype is not torch.float64:  # another dtype beside that of the weights takes twice the time
             scales = {term: scale.float() for term, scale in scales.items()}
         yield scales, index
 
@@ -59,7 +63,7 @@ def _blocks(tensors: Sequence[Tensor], index: Sequence[int]) -> Iterator[list[in
 
 def _first(call: Call, scales: dict[str, Tensor], index: Sequence[int]) -> list[Tensor]:
     """First derivatives of the terms in `scales`, added up."""
-    weights = [call.tensors[i] for i in index]
+    weights = call.those(index)
     parts: list[Any] = []
     part: Any
     for term, scale in scales.items():

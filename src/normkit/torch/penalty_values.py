@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from normkit.ops import torch as ops
-from normkit.torch.penalty_work import DEVICE, Call, Work, lengths_of, root_of_size, widest_on
+from normkit.torch.penalty_work import Call, lengths_of, root_of_size, widest_on
 from normkit.torch.shards import Groups, added_up
 from normkit.types import SUMS
 
@@ -22,9 +22,8 @@ def values(call: Call) -> Tensor:
 
     The lengths of groups stay in `call`.
     """
-    work, tensors = call.work, call.tensors
-    at, parts = tensors[0].device, []
-    for (device, groups), index in _places(work, tensors).items():
+    work, at, parts = call.work, call.tensors[0].device, []
+    for (device, groups), index in _places(call).items():
         caches = work.caches.setdefault((device, groups), (ops.Cache(), ops.Cache()))
         by = _by_kernel if device.type == "cpu" else _by_foreach
         part = by(call, index, caches)
@@ -32,11 +31,11 @@ def values(call: Call) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
 
 
-def _places(work: Work, tensors: Sequence[Tensor]) -> dict[tuple[torch.device, Groups], Sequence[int]]:
+def _places(call: Call) -> dict[tuple[torch.device, Groups], Sequence[int]]:
     """The tensors' numbers by device and by the processes among which they are dealt out."""
-    devices = set(map(DEVICE, tensors))
-    if len(devices) == 1 and not work.dealt_out:
-        return {(devices.pop(), ()): range(len(tensors))}
+    work, tensors = call.work, call.tensors
+    if len(call.devices) == 1 and not work.dealt_out:
+        return {(tensors[0].device, ()): range(len(tensors))}
     found: dict[tuple[torch.device, Groups], Any] = {}
     for i, (w, groups) in enumerate(zip(tensors, work.groups, strict=True)):
         found.setdefault((w.device, groups), []).append(i)
@@ -47,15 +46,15 @@ def _by_kernel(call: Call, index: Sequence[int], caches: tuple[Any, Any]) -> Ten
     """In one pass over the memory of all; one more where a reference is to be read along."""
     work, coefficients, tensors = call.work, call.coefficients, call.tensors
     sums: dict[str, Any] = dict.fromkeys(coefficients, 0.0)
-    if plain := [i for i in index if not work.terms[i].isdisjoint(_BY_SUMS)]:
-        matrix = ops.sums([tensors[i] for i in plain], caches[0]).wait()[0]
+    if plain := work.of_any(_BY_SUMS, index):
+        matrix = ops.sums(call.those(plain), caches[0]).wait()[0]
         for term, (row, factor) in _BY_SUMS.items():
             everywhere = work.alike is not None and term in work.alike
             acts = slice(None) if everywhere else [term in work.terms[i] for i in plain]
             sums[term] = factor * matrix[row, acts].sum()
     if apart := work.of("toward", index):
         beside = [work.reference(i, tensors[i]) for i in apart]
-        moved = ops.step_sums([tensors[i] for i in apart], beside, caches[1]).wait()[1]
+        moved = ops.step_sums(call.those(apart), beside, caches[1]).wait()[1]
         sums["toward"] = 0.5 * moved[_SQ].sum()
     values = torch.tensor([coefficient * sums[term] for term, coefficient in coefficients.items()], dtype=torch.float64)
     if grouped := work.of("group", index):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
 from math import prod, sqrt
-from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from normkit.errors import StateError
 from normkit.lengths import norm_except_dim
 from normkit.ops import torch as ops
 from normkit.penalize import group, l1, l2, toward
@@ -18,7 +17,6 @@ from normkit.torch.fused import WIDE
 from normkit.torch.shards import Groups, is_sharded, part_here, whole
 
 ROOM: dict[str, Callable[..., Any]] = {"l1": l1, "l2": l2, "group": group, "toward": toward}
-DEVICE, DTYPE = attrgetter("device"), attrgetter("dtype")
 
 Coefficients = Mapping[str, float]
 
@@ -44,9 +42,13 @@ class Work:
 
     def of(self, term: str, index: Sequence[int]) -> Sequence[int]:
         """Those of the tensors `index` that a term acts on."""
+        return self.of_any({term}, index)
+
+    def of_any(self, terms: Collection[str], index: Sequence[int]) -> Sequence[int]:
+        """Those of the tensors `index` that one of the terms acts on."""
         if self.alike is not None:
-            return index if term in self.alike else ()
-        return [i for i in index if term in self.terms[i]]
+            return () if self.alike.isdisjoint(terms) else index
+        return [i for i in index if not self.terms[i].isdisjoint(terms)]
 
     def value(self, term: str, i: int, w: Tensor) -> Tensor:
         """The room's term of tensor number i."""
@@ -59,19 +61,38 @@ class Work:
         given = self.references[i]
         assert given is not None  # every tensor of this term has one
         if not is_sharded(given):
+            if given.shape != w.shape:
+                raise StateError(
+                    f"a weight of shape {tuple(w.shape)} beside a reference of shape {tuple(given.shape)}: it has "
+                    "changed since the penalty was made; make another"
+                )
             return given
         part = part_here(given)
         return part if part.shape == w.shape else whole(given)
 
 
-@dataclass(frozen=True)
 class Call:
     """One call: the terms that are asked for, of tensors as they are now; the lengths of groups that it has found."""
 
-    work: Work
-    coefficients: Coefficients
-    tensors: Sequence[Tensor]
-    lengths: dict[int, Tensor] = field(default_factory=dict)
+    def __init__(
+        self,
+        work: Work,
+        coefficients: Coefficients,
+        tensors: Sequence[Tensor],
+        lengths: dict[int, Tensor] | None = None,
+    ) -> None:
+        self.work, self.coefficients, self.tensors = work, coefficients, tensors
+        self.lengths = {} if lengths is None else lengths
+        self.devices, self.dtypes = {w.device for w in tensors}, {w.dtype for w in tensors}
+
+    @property
+    def alike(self) -> bool:
+        """Are all of one device and dtype, and under the same terms?"""
+        return self.work.alike is not None and len(self.devices) == len(self.dtypes) == 1
+
+    def those(self, index: Sequence[int]) -> Any:
+        """The tensors of these numbers, which rise: a list or tuple."""
+        return self.tensors if len(index) == len(self.tensors) else [self.tensors[i] for i in index]
 
 
 def lengths_of(w: Tensor, kept: tuple[int, ...]) -> Tensor:

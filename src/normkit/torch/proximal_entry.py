@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from normkit.errors import ArgumentError, ModelError
 from normkit.groups import Per
 from normkit.penalize import group_threshold
+from normkit.penalize.coefficients import coefficients
 from normkit.select import Explanation
 from normkit.torch.aim import Aim, Target
 from normkit.torch.arguments import Models
 from normkit.torch.attach import Attachment
-from normkit.torch.coefficients import checked_coefficient
 from normkit.torch.fused import WIDE
 from normkit.torch.kept import groups_within
 from normkit.torch.shards import cut_axes, dealt_out, is_sharded, whole
@@ -67,10 +67,8 @@ def proximal(
             f"proximal({type(optimizer).__name__}): a module; give the optimizer, as proximal(optimizer, l1=1e-4, "
             "model=model)"
         )
-    coefficients = {"l1": checked_coefficient(l1, "l1"), "group": checked_coefficient(group, "group")}
-    if not any(coefficients.values()):
-        raise ArgumentError(f"proximal: l1={l1}, group={group}: no coefficient above 0; give one, as in l1=1e-4")
-    handle = Proximal(optimizer, coefficients, select, per, model)
+    found = {"l1": 0.0, "group": 0.0} | coefficients({"l1": l1, "group": group}, "proximal")
+    handle = Proximal(optimizer, found, select, per, model)
     handle.attach()
     return handle
 

@@ -15,7 +15,10 @@ from normkit.torch.shards import dealt_out, is_sharded, whole
 
 
 class References:
-    """What `toward` measures from: the values at the first look, or those of a mapping."""
+    """What `toward` measures from: the values at the first look, or those of a mapping.
+
+    A weight that takes another's name and is of another shape has a first look of its own.
+    """
 
     def __init__(self, given: Any) -> None:
         if isinstance(given, nn.Module):
@@ -31,9 +34,10 @@ class References:
         Raises: ArgumentError where there is none, or of another shape.
         """
         name = names[0]
-        if name not in self._kept:
-            self._kept[name] = self._first(names, w)
-        kept = self._kept[name]
+        kept = self._kept.get(name)
+        if kept is None or kept.shape != w.shape or (kept.is_meta and not w.is_meta):  # meta has no values
+            with torch.inference_mode(False):
+                kept = self._kept[name] = self._first(names, w)
         if kept.dtype is not w.dtype or kept.device != w.device or is_sharded(kept) is not is_sharded(w):
             kept = self._kept[name] = _like(kept, w)
         return kept
