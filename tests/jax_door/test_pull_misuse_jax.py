@@ -172,7 +172,7 @@ REFUSED = {
     ),
     "injected threshold": (
         lambda: jax.jit(lambda c: nk.proximal(SGD, l1=c, learning_rate=0.1).init(PARAMS))(1.0),
-        r"l1=<float32 without a value yet>: expected .*; where optax\.inject_hyperparams makes it one, name the argument",
+        r"l1=<float32 without a value yet>: expected .*; where optax\.inject_hyperparams makes it one, name",
     ),
     "limit 0": (lambda: nk.constrain(SGD, max_norm=0.0), r"max_norm=0.0: expected a length, a finite number above 0"),
     "unit 2": (

@@ -194,13 +194,17 @@ WRONG = [
     (lambda: nk.constrain(sgd(), max_norm=-1.0), ArgumentError, "max_norm=-1.0: expected a length"),
     (lambda: nk.constrain(sgd(), max_norm=True), ArgumentError, "max_norm=True: expected a length"),
     (lambda: nk.constrain(sgd(), unit_norm=2.0), ArgumentError, "unit_norm=2.0: expected True"),
-    (lambda: nk.constrain(sgd(), hold="now"), ArgumentError, "hold='now': expected a length above 0, or 'initial'"),
+    (
+        lambda: nk.constrain(sgd(), hold="now"),
+        ArgumentError,
+        "hold='now': expected a length, a finite number above 0, or 'initial'",
+    ),
     (lambda: nk.constrain(sgd(), hold="initial", model=zeros()), ArgumentError, "has 2 groups of length 0"),
     (lambda: nk.constrain(sgd(), min_max_norm=2.0), ArgumentError, "expected two lengths"),
     (lambda: nk.constrain("sgd", max_norm=1.0), ArgumentError, "optimizer='sgd' is a name"),
     (lambda: nk.constrain(sgd(), max_norm=1.0, per=7, model=net()), ArgumentError, "has no axis 7"),
     (lambda: nk.constrain(sgd(), max_norm=1.0, select="*.bias", model=net()), ArgumentError, "add the role"),
-    (lambda: nk.proximal(sgd()), ArgumentError, "proximal was given l1=None and group=None"),
+    (lambda: nk.proximal(sgd()), ArgumentError, "proximal: no coefficient above 0 among l1, group"),
     (lambda: nk.proximal(sgd(), l1=-1), ArgumentError, "l1=-1: expected a finite number of at least 0"),
     (
         lambda: nk.constrain(

@@ -178,7 +178,7 @@ WRONG = [
     (lambda: nk.decay(sgd(), 0.1, lr_ref=0.1), "lr_ref=0.1 is of no use with kind='decoupled'"),
     (lambda: nk.decay(sgd(), 0.1, kind="toward"), "needs one of reference= and length=, and neither"),
     (lambda: nk.decay(sgd(), 0.1, reference="initial"), "it belongs to 'toward'"),
-    (lambda: nk.decay(sgd(), 0.1, kind="toward", reference="now"), "reference='now': expected 'initial' or a dict"),
+    (lambda: nk.decay(sgd(), 0.1, kind="toward", reference="now"), "reference='now': expected 'initial', or arrays"),
     (lambda: nk.decay(sgd(), 0.1, per="out"), "only a length has groups"),
     (lambda: nk.decay(sgd(), 0.1, schedule=0.5), "schedule=0.5: expected a function from the step"),
     (lambda: nk.decay(sgd(), 0.1, schedule=lambda: 1.0), "gives no number for step 0, a tensor"),

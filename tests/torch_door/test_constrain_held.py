@@ -182,7 +182,10 @@ def test_lengths_in_a_state_dict_that_are_none_are_refused():
 
 MISTAKES = [
     (lambda m, o: nk.constrain(o, model=m), "constrain takes one of max_norm, unit_norm, min_max_norm, hold"),
-    (lambda m, o: nk.constrain(o, max_norm=1, hold=2, model=m), "and was given max_norm=1, hold=2; call it again for another one"),
+    (
+        lambda m, o: nk.constrain(o, max_norm=1, hold=2, model=m),
+        "and was given max_norm=1, hold=2; call it again for another one",
+    ),
     (lambda m, o: nk.constrain(o, max_norm=0, model=m), "max_norm=0: expected a length, a finite number above 0"),
     (lambda m, o: nk.constrain(o, max_norm=True, model=m), "max_norm=True: expected a length"),
     (lambda m, o: nk.constrain(o, max_norm="3", model=m), "max_norm='3': expected a length"),

@@ -8,14 +8,13 @@ from typing import Any
 
 import keras
 
-from normkit.decay import checked_kind
+from normkit.asked import number
+from normkit.constrain.asked import one_limit
+from normkit.decay.asked import checked_request
 from normkit.errors import ArgumentError, ModelError, in_brief
 from normkit.groups import Per, check_per
 from normkit.keras.asked import (
     check_optimizer,
-    checked_aim,
-    checked_limit,
-    checked_number,
     checked_rate,
     checked_schedule,
 )
@@ -25,6 +24,7 @@ from normkit.keras.rule import Decay, Limit, Proximal
 from normkit.keras.ruled import RuledOptimizer
 from normkit.keras.ruling import Ruling, refuse_own_decay, refuse_rate
 from normkit.keras.walk import check_model
+from normkit.penalize.coefficients import coefficients
 from normkit.select.rules import parse
 
 
@@ -78,18 +78,20 @@ def decay(
     >>> optimizer = decay(optimizer, 0.01, select="head.*")
     """
     check_optimizer("decay", optimizer)
-    found = checked_kind(kind)
+    found = checked_request(kind, lr_ref=lr_ref, reference=reference, length=length, per=per)
+    if reference is not None and not isinstance(reference, str | Mapping):
+        raise ArgumentError(f"reference={in_brief(reference)}: expected 'initial' or a dict of arrays by name")
     rule = Decay(
         select=select,
         per=per,
         kind=found.name,
-        weight_decay=checked_number(
-            "weight_decay", weight_decay, "such as 0.01; what changes with the step is schedule="
+        weight_decay=number(
+            weight_decay, "weight_decay", advice=", such as 0.01; what changes with the step is schedule="
         ),
         schedule=checked_schedule(schedule),
         lr_ref=checked_rate(optimizer, found.name, lr_ref),
         reference="given" if isinstance(reference, Mapping) else reference,
-        length=checked_aim(found.name, reference, length, per),
+        length=length if length is None or length == "initial" else float(length),
     )
     for leaf in leaves_of(inner_of(optimizer)):
         refuse_rate(rule, rate_now(leaf))
@@ -138,14 +140,7 @@ def constrain(
         "hold": hold,
         "spectral_cap": spectral_cap,
     }
-    found = {name: value for name, value in given.items() if value is not None and value is not False}
-    if len(found) != 1:
-        said = ", ".join(f"{name}={in_brief(value)}" for name, value in found.items()) or "none of them"
-        raise ArgumentError(
-            f"constrain takes one of {', '.join(given)} in a call, and was given {said}; call it again for another one"
-        )
-    ((name, value),) = found.items()
-    return _ruled("constrain", optimizer, Ruling(Limit(select, per, name, checked_limit(name, value))), model)
+    return _ruled("constrain", optimizer, Ruling(Limit(select, per, *one_limit(given))), model)
 
 
 def proximal(
@@ -170,13 +165,9 @@ def proximal(
         reaches nothing; ModelError for l1 of a weight-normed weight, and for groups that its g does not have.
     """
     check_optimizer("proximal", optimizer)
-    terms = {
-        name: 0.0 if value is None else checked_number(name, value, "such as 0.001")
-        for name, value in (("l1", l1), ("group", group))
-    }
-    if not any(terms.values()):
-        raise ArgumentError(f"proximal was given l1={l1} and group={group}; one of them must be above 0")
-    return _ruled("proximal", optimizer, Ruling(Proximal(select, per, **terms)), model)
+    found = coefficients({"l1": l1, "group": group}, "proximal")
+    rule = Proximal(select, per, l1=found.get("l1", 0.0), group=found.get("group", 0.0))
+    return _ruled("proximal", optimizer, Ruling(rule), model)
 
 
 def _ruled(verb: str, optimizer: Any, ruling: Ruling, model: Any) -> Any:

@@ -13,8 +13,9 @@ from normkit.groups import Per
 from normkit.keras.effective import regularizer_of, set_regularizer, value_of, whole_of
 from normkit.keras.inside import is_logged_besides, layers_in, log_besides, log_no_more, traced_again, weights_of
 from normkit.keras.penalized import kept_of, named, references_of, taken
-from normkit.keras.regularizer import TERMS, Penalty, checked_terms
+from normkit.keras.regularizer import TERMS, Penalty
 from normkit.keras.walk import Located, walk
+from normkit.penalize.coefficients import coefficients
 
 MARK = "normkit>Penalty"  # as a configuration calls the class
 LOGGED = "penalty_"  # before the name of a term, in logs
@@ -74,7 +75,7 @@ def add_penalty(
     """
     if log and not isinstance(model, keras.Model):
         raise ArgumentError(f"log={log} is for what `fit` logs, and {type(model).__name__} is a layer: give the model")
-    terms = checked_terms(named(l1, l2, group, toward, orthogonality, spectral))
+    terms = coefficients(named(l1, l2, group, toward, orthogonality, spectral))
     chosen = taken(model, select)
     references = references_of({each.param.name: each.variable for each in chosen}, reference, terms)
     puts = [_put(each, terms, kept, references) for each, kept in zip(chosen, kept_of(chosen, terms, per), strict=True)]

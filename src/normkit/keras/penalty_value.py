@@ -10,8 +10,9 @@ import keras
 from normkit.errors import ArgumentError, in_brief
 from normkit.groups import Per, kept_axes
 from normkit.keras.penalized import kept_of, named, references_of, taken
-from normkit.keras.regularizer import OF_MATRIX, Penalty, checked_terms
+from normkit.keras.regularizer import OF_MATRIX, Penalty
 from normkit.keras.walk import check_model
+from normkit.penalize.coefficients import coefficients
 
 
 def penalty(
@@ -37,7 +38,7 @@ def penalty(
 
     The formulas, their units and what is refused are those of `add_penalty`. The value is in Keras' `floatx`.
     """
-    terms = checked_terms(named(l1, l2, group, toward, orthogonality, spectral))
+    terms = coefficients(named(l1, l2, group, toward, orthogonality, spectral))
     if isinstance(reference, str):
         raise ArgumentError(
             f"reference={reference!r}: the weights of this very call are at distance 0; expected arrays that you keep, "

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from numbers import Real
 from typing import Any
 
 import keras
 import numpy as np
 
 from normkit import penalize
-from normkit.errors import ArgumentError, in_brief
 from normkit.keras.inside import outright, tensor_of
+from normkit.penalize.coefficients import coefficients
 from normkit.spectrum import spectral_start
 
 ITERATIONS = 10  # of the power iteration, from the same start at each call: Keras gives a regularizer no state
@@ -58,7 +56,7 @@ class Penalty(keras.regularizers.Regularizer):  # type: ignore[misc]
         also: Any = None,
         weights: Any = (),
     ) -> None:
-        self.terms = checked_terms(terms)
+        self.terms = coefficients(terms)
         self.kept = tuple(int(axis) for axis in kept)
         self.reference = _decoded(reference)
         self.also = keras.regularizers.get(also)
@@ -85,24 +83,6 @@ class Penalty(keras.regularizers.Regularizer):  # type: ignore[misc]
             "also": keras.regularizers.serialize(self.also) if self.also is not None else None,
             "weights": list(self.weights),
         }
-
-
-def checked_terms(given: Mapping[str, Any]) -> dict[str, float]:
-    """The coefficients that are there, as Python's numbers.
-
-    Raises: ArgumentError for one that is no finite number of at least 0, and where none is above 0.
-    """
-    found = {}
-    for name, value in given.items():
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < math.inf:
-            raise ArgumentError(f"{name}={in_brief(value)}: expected a coefficient, a finite number of at least 0")
-        if value:
-            found[name] = float(value)
-    if not found:
-        raise ArgumentError(f"no term of a penalty is above 0: give some of {', '.join(TERMS)}, as in l2=1e-4")
-    return found
 
 
 def _term(term: Term, times: float, kept: tuple[int, ...], w: Any, reference: Any = None) -> Any:
