@@ -29,17 +29,27 @@ def run_example(name: str, folder: Path, *args: str) -> str:
     return done.stdout
 
 
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory):
+    """{name: (the lines that the example prints, the folder that it ran in)}, for two epochs."""
+    folders = {name: tmp_path_factory.mktemp("example") for name in SCRIPTS}
+    return {name: (run_example(name, folder, "--epochs", "2").splitlines(), folder) for name, folder in folders.items()}
+
+
+def epochs(lines: list[str]) -> list[str]:
+    return [line for line in lines if line.startswith("epoch")]
+
+
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_example_learns_the_digits(name, tmp_path):
-    lines = run_example(name, tmp_path, "--epochs", "2").splitlines()
-    epochs = [line for line in lines if line.startswith("epoch")]
-    assert len(epochs) == 2
-    assert float(epochs[-1].split()[-1].rstrip("%")) > 80
+def test_example_learns_the_digits(printed, name):
+    lines, _ = printed[name]
+    assert len(epochs(lines)) == 2
+    assert float(epochs(lines)[-1].split()[-1].rstrip("%")) > 80
 
 
-def test_recorded_example_leaves_one_recording_of_every_tensor(tmp_path):
-    run_example("digits_recorded.py", tmp_path, "--epochs", "2")
-    recordings = list((tmp_path / "runs").glob("*.norms"))
+def test_recorded_example_leaves_one_recording_of_every_tensor(printed):
+    _, folder = printed["digits_recorded.py"]
+    recordings = list((folder / "runs").glob("*.norms"))
     assert len(recordings) == 1
     import normkit
 
@@ -49,9 +59,8 @@ def test_recorded_example_leaves_one_recording_of_every_tensor(tmp_path):
     assert recording.steps[-1] == 2 * 23
 
 
-def test_recording_does_not_change_what_the_example_prints(tmp_path):
-    printed = [run_example(name, tmp_path, "--epochs", "1").splitlines() for name in SCRIPTS]
-    plain, recorded = ([line for line in lines if line.startswith("epoch")] for lines in printed)
+def test_recording_does_not_change_what_the_example_prints(printed):
+    plain, recorded = (epochs(printed[name][0]) for name in SCRIPTS)
     assert plain == recorded
 
 
