@@ -42,6 +42,7 @@ def spectral_normalized(w: Any, u: Any, per: Per = 0, *, iterations: int = 1) ->
     Source: Miyato et al. 2018, arXiv:1802.05957; Kuczynski & Wozniakowski 1992, SIAM J. Matrix Anal. Appl. 13.
 
     >>> import numpy as np
+    >>> from normkit.spectrum import spectral_start
     >>> w = np.array([[3.0, 0.0], [0.0, 4.0]])
     >>> normalized, sigma, u = spectral_normalized(w, spectral_start(w), iterations=50)
     >>> float(round(sigma, 6)), np.round(normalized, 6)
