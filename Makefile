@@ -49,6 +49,9 @@ test: $(VENV)/dev  ## run every test but the slow ones
 
 test-slow: $(VENV)/dev  ## big arrays, seeded mistakes, each benchmark once at a tiny size
 	@$(PYTEST) -m slow $(ELSEWHERE)
+	@$(PYTEST) -m slow $(SHARED) $(APART)
+	@for backend in $(KERAS); do echo "Keras on $$backend"; \
+	  KERAS_BACKEND=$$backend $(PYTEST) -m slow $(SHARED) tests/keras_door || exit 1; done
 	@$(BIN)/python tools/mutants.py
 
 check: format lint types test docs  ## what must be green before a commit
