@@ -53,10 +53,9 @@ def one_of(given: Mapping[str, Any], verb: str) -> tuple[str, Any]:
     """
     found = {name: value for name, value in given.items() if value is not None and value is not False}
     if len(found) != 1:
-        said = ", ".join(f"{name}={in_brief(value)}" for name, value in found.items()) or "none of them"
-        raise ArgumentError(
-            f"{verb} takes one of {', '.join(given)} in a call, and was given {said}; call it again for another one"
-        )
+        said = ", ".join(f"{name}={in_brief(value)}" for name, value in found.items())
+        said = f"{said}; call it again for another one" if said else "none of them"
+        raise ArgumentError(f"{verb} takes one of {', '.join(given)} in a call, and was given {said}")
     return next(iter(found.items()))
 
 
