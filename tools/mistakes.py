@@ -604,4 +604,11 @@ MISTAKES: list[Row] = [
         "taken = batch.taken",
         ("tests/torch_door/test_decay_optimizers.py",),
     ),
+    (
+        "lengths g thresholded as if each were one entry",
+        "src/normkit/penalize/proximal.py",
+        "prod([entries, *(",
+        "prod([*(",
+        ("tests/penalize_room/test_terms.py",),
+    ),
 ]

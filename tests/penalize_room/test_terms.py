@@ -117,3 +117,11 @@ def test_refused(sentence):
     with pytest.raises(ArgumentError) as caught:
         REFUSED[sentence]()
     assert str(caught.value).startswith(sentence)
+
+
+def test_lengths_shrink_by_group_as_what_they_are_the_lengths_of():
+    w = np.random.default_rng(3).normal(size=(5, 7))
+    lengths = np.linalg.norm(w, axis=1, keepdims=True)
+    found = group_threshold(lengths, 0.9, (0, 1), entries=7)
+    np.testing.assert_allclose(found, np.linalg.norm(group_threshold(w, 0.9), axis=1, keepdims=True), atol=1e-14)
+    assert 0 < np.count_nonzero(found) < 5

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -10,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from normkit.constrain import hold, max_norm, min_max_norm, spectral_cap, unit_norm
-from normkit.constrain.asked import one_limit
+from normkit.constrain import spectral_cap
+from normkit.constrain.asked import one_limit, said, within
 from normkit.errors import ArgumentError, ModelError
 from normkit.groups import Per
 from normkit.jax.coefficients import refuse_traced
@@ -30,13 +29,6 @@ from normkit.lengths import norm_except_dim
 from normkit.ops.jax import float64
 from normkit.ops.jax_math import widened
 from normkit.ops.jax_mesh import automatic
-
-Limits: dict[str, Callable[[Any, Any, Any], Any]] = {
-    "max_norm": max_norm,
-    "unit_norm": lambda w, _, kept: unit_norm(w, kept),
-    "min_max_norm": min_max_norm,
-    "hold": hold,
-}
 
 
 class ConstrainState(NamedTuple):
@@ -107,11 +99,7 @@ class Constraint(Rule):
     @property
     def said(self) -> str:
         """The limit and its number."""
-        if self.name == "min_max_norm":
-            return "min_max_norm {:g} to {:g}".format(*self.value)
-        if self.name == "unit_norm":
-            return self.name
-        return f"{self.name} {self.value}" if self.value == "initial" else f"{self.name} {self.value:g}"
+        return said(self.name, self.value)
 
     def told(self, target: Target) -> str:
         """The limit, and of how many groups."""
@@ -171,7 +159,7 @@ class Constraint(Rule):
                     w,
                     like=w,
                 )
-            return Limits[self.name](w, value, self._kept(target))
+            return within(self.name, w, value, self._kept(target))
 
     def _kept(self, target: Target) -> tuple[int, ...]:
         if self.name == "spectral_cap" and target.in_parts:

@@ -110,8 +110,9 @@ class Proximal(Rule):
         if self.l1:
             w = soft_threshold(w, lr * self.l1)
         if self.group:
-            more = (prod(target.param.shape) / max(w.size, 1)) ** 0.5  # entries of the weight for each one of its g
-            w = group_threshold(w, lr * self.group * more, target.kept_in_g(self.per, "proximal(group=...)"))
+            entries = prod(target.param.shape) // max(w.size, 1)  # of the weight, for each one of its g
+            kept = target.kept_in_g(self.per, "proximal(group=...)")
+            w = group_threshold(w, lr * self.group, kept, entries=entries)
         return w
 
     def _refuse(self, target: Target) -> None:

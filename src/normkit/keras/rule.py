@@ -16,7 +16,8 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
-from normkit import constrain, penalize
+from normkit import penalize
+from normkit.constrain.asked import said, within
 from normkit.decay import coupled, decayed, share
 from normkit.errors import ArgumentError
 from normkit.groups import Per
@@ -164,23 +165,14 @@ class Proximal(Rule):
         if self.l1:
             w = _worked_out(penalize.soft_threshold, {"w": w, "threshold": lr * self.l1})
         if self.group:
-            reach = lr * (self.group * now.entries**0.5)
-            w = _worked_out(penalize.group_threshold, {"w": w, "threshold": reach, "per": now.kept})
+            given = {"w": w, "threshold": lr * self.group, "per": now.kept, "entries": now.entries}
+            w = _worked_out(penalize.group_threshold, given)
         return w
 
     @property
     def told(self) -> str:
         terms = [f"{name} {value:g}" for name, value in (("l1", self.l1), ("group", self.group)) if value]
         return f"proximal {', '.join(terms)}"
-
-
-Limits: dict[str, Callable[[Any, Any, tuple[int, ...]], Any]] = {
-    "max_norm": constrain.max_norm,
-    "unit_norm": lambda w, value, kept: constrain.unit_norm(w, kept),
-    "min_max_norm": constrain.min_max_norm,
-    "hold": constrain.hold,
-    "spectral_cap": constrain.spectral_cap,
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +186,7 @@ class Limit(Rule):
     def after(self, w: Any, old: Any, now: Now) -> Any:
         value = now.stored if self.value == "initial" else self.value
         with in_float64():
-            return _worked_out(_limited, {"name": self.name, "w": w, "value": value, "kept": now.kept})
+            return _worked_out(within, {"name": self.name, "w": w, "value": value, "per": now.kept})
 
     def start(self, w: Any, now: Now, given: Any) -> Any:
         if self.value != "initial":
@@ -209,11 +201,7 @@ class Limit(Rule):
 
     @property
     def told(self) -> str:
-        if self.name == "unit_norm":
-            return self.name
-        if self.name == "min_max_norm":
-            return "min_max_norm {:g} to {:g}".format(*self.value)
-        return f"{self.name} {self.value}" if self.value == "initial" else f"{self.name} {self.value:g}"
+        return said(self.name, self.value)
 
 
 RULES: dict[str, type[Rule]] = {kind.verb: kind for kind in (Decay, Proximal, Limit)}
@@ -246,10 +234,6 @@ def in_float64() -> Any:
     if keras.backend.backend() != "jax":
         return contextlib.nullcontext()
     return import_module("normkit.ops.jax").float64()
-
-
-def _limited(name: str, w: Any, value: Any, kept: tuple[int, ...]) -> Any:
-    return Limits[name](w, value, kept)
 
 
 def _worked_out(formula: Callable[..., Any], given: dict[str, Any]) -> Any:

@@ -36,10 +36,12 @@ def soft_threshold(w: Any, threshold: Any) -> Any:
     return xp.as_type_of(xp.where(size <= threshold, xp.ones(wide) * 0, moved), w)
 
 
-def group_threshold(w: Any, threshold: Any, per: Per = 0) -> Any:
+def group_threshold(w: Any, threshold: Any, per: Per = 0, *, entries: int = 1) -> Any:
     """The proximal step of the group lasso: every group made shorter, and 0 where it is short.
 
         w_g <- w_g max(0, 1 - threshold sqrt(n) / |w_g|_2)          n entries in each group
+
+    Where w holds lengths, each of them that of `entries` numbers, as g does, n is the number of these.
 
     Shapes: w [any], a group per index of the axes in `per`, threshold a number of at least 0 -> [as w], in w's dtype.
     Units:  the threshold is a length in weight space: lr * lambda for a step of rate lr.
@@ -56,7 +58,7 @@ def group_threshold(w: Any, threshold: Any, per: Per = 0) -> Any:
     wide = xp.widened(w)
     _, scale, length, zero = measured(xp, wide, others, 2)
     length = scale * length
-    reach = threshold * prod([int(w.shape[axis]) for axis in others]) ** 0.5
+    reach = threshold * prod([entries, *(int(w.shape[axis]) for axis in others)]) ** 0.5
     gone = zero | (length <= reach)
     left = 1 - reach / xp.where(gone, xp.ones(length), length)
     return xp.as_type_of(xp.where(gone, xp.ones(wide) * 0, wide * left), w)

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from normkit.constrain import hold, max_norm, min_max_norm, spectral_bound, spectral_cap, unit_norm
+from normkit.constrain import spectral_bound
+from normkit.constrain.asked import said, within
 from normkit.errors import ModelError, StateError
 from normkit.groups import Per
 from normkit.lengths import norm_except_dim
@@ -33,7 +34,7 @@ class Limit:
     value: Any
 
     def __str__(self) -> str:
-        return self.name if self.name == "unit_norm" else f"{self.name} {self.value}"
+        return said(self.name, self.value)
 
 
 @dataclass(frozen=True)
@@ -150,16 +151,8 @@ class Constraint(Attachment):
         (w.to_local() if apart else w).copy_(new)  # type: ignore[attr-defined]
 
     def _within(self, w: Tensor, held: Held) -> Tensor:
-        value, kept = self.limit.value, held.kept
-        made: Tensor
-        limits: dict[str, Callable[..., Tensor]]
-        limits = {"max_norm": max_norm, "min_max_norm": min_max_norm, "spectral_cap": spectral_cap}
-        if self.limit.name == "hold":
-            made = hold(w, value if held.lengths is None else held.lengths.to(w.device), kept)
-        elif self.limit.name == "unit_norm":
-            made = unit_norm(w, kept)
-        else:
-            made = limits[self.limit.name](w, value, kept)
+        value = self.limit.value if held.lengths is None else held.lengths.to(w.device)
+        made: Tensor = within(self.limit.name, w, value, held.kept)
         return made
 
     def _clearly_within(self, w: Tensor, kept: Sequence[int]) -> bool:

@@ -75,11 +75,11 @@ def proximal(
 
 @dataclass(frozen=True)
 class _Shrunk:
-    """One tensor that is moved toward 0: its groups; by the root of their size more, where it stands for lengths."""
+    """One tensor that is moved toward 0, and its groups; `entries` is more than 1 where it holds lengths of so many."""
 
     target: Target
     kept: tuple[int, ...]
-    root: float | None  # None where the room itself knows the size of a group
+    entries: int = 1
 
 
 class Proximal(Attachment):
@@ -130,7 +130,7 @@ class Proximal(Attachment):
     def _taken_in(self, target: Target) -> _Shrunk:
         if target.weight is None:
             kept = groups_within(target, self._per, self.VERB) if self._coefficients["group"] else ()
-            return _Shrunk(target, kept, None)
+            return _Shrunk(target, kept)
         if self._coefficients["l1"]:
             raise ModelError(
                 f"{target.weight.param.name} is weight-normed, and no entry of it can be made 0 through g and v: use "
@@ -138,7 +138,7 @@ class Proximal(Attachment):
             )
         groups_within(target, self._per, self.VERB)
         entries = prod(target.weight.param.shape) // max(target.tensor.numel(), 1)
-        return _Shrunk(target, (), float(entries) ** 0.5)
+        return _Shrunk(target, tuple(range(target.tensor.ndim)), entries)
 
     @torch.no_grad()
     def after(self) -> None:
@@ -183,10 +183,8 @@ def soft_threshold_(weights: list[Tensor], threshold: Any) -> None:
 
 def _shorten(each: _Shrunk, threshold: Any) -> None:
     w = each.target.tensor.detach()
-    if each.root is not None:
-        soft_threshold_([_here(w)], threshold * each.root)
-    elif is_sharded(w) and not cut_axes(w) <= set(each.kept):
+    if is_sharded(w) and not cut_axes(w) <= set(each.kept):
         _here(w).copy_(_here(dealt_out(group_threshold(whole(w), threshold, each.kept), w)))
     else:
         here = _here(w)
-        here.copy_(group_threshold(here, threshold, each.kept))
+        here.copy_(group_threshold(here, threshold, each.kept, entries=each.entries))
